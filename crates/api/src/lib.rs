@@ -1,0 +1,12 @@
+//! The built-in kinds of Kubernetes v1.36 as data, and typed structs for the parties that read and write them.
+//!
+//! The typed structs are k8s-openapi's, re-exported: `api::core::v1::Pod`, `api::meta::v1::ObjectMeta`.
+//! No other crate names k8s-openapi.
+
+pub use k8s_openapi::api::*;
+pub use k8s_openapi::apimachinery::pkg::apis::meta;
+pub use k8s_openapi::apimachinery::pkg::{api::resource, util::intstr};
+pub use k8s_openapi::{
+    ByteString, ClusterResourceScope, Metadata, NamespaceResourceScope, Resource, ResourceScope,
+    SubResourceScope, jiff,
+};
