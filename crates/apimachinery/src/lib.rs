@@ -3,3 +3,5 @@
 //! Start at [`clock`] for the two things that are never globals here.
 
 pub mod clock;
+pub mod gvk;
+pub mod schema;
