@@ -3,5 +3,12 @@
 //! Start at [`clock`] for the two things that are never globals here.
 
 pub mod clock;
+pub mod field;
+pub mod fields;
 pub mod gvk;
+pub mod intstr;
+pub mod labels;
+pub mod names;
+pub mod quantity;
 pub mod schema;
+pub mod status;
