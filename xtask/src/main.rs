@@ -1,1 +1,35 @@
-fn main() {}
+//! Developer chores: `cargo xtask up`, `test`, `check`, `derive`, `licences`.
+
+mod house;
+mod licences;
+mod packages;
+mod run;
+mod test;
+mod up;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+cargo xtask up [--no-sample] [corten up's flags]   build, start a cluster, deploy the sample
+cargo xtask test [nextest's filters]               install what the tests need, run all of them
+cargo xtask check                                  format, clippy, licences, house rules
+cargo xtask licences                               write THIRD-PARTY.md
+cargo xtask derive                                 make crates/api/tables from the reference data";
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let verb = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    std::env::set_current_dir(run::root())?;
+    match verb.as_str() {
+        "up" => up::run(rest),
+        "test" => test::run(&rest),
+        "check" => test::check(),
+        "licences" => licences::write(),
+        "" | "help" | "-h" | "--help" => {
+            println!("{HELP}");
+            Ok(())
+        }
+        other => bail!("no chore is called {other}\n\n{HELP}"),
+    }
+}

@@ -1,0 +1,17 @@
+//! The cluster's own certificates: made at the first start, renewed long before they run out, never by restart.
+//!
+//! [`issue`] makes them, [`plan`] says which are due, [`Store`] keeps them as files (keys 0600), and [`rotate`]
+//! renews them while the process runs and hands new ones to whoever serves or dials with them.
+//!
+//! Layout under `D/pki`, with kubeadm's names: `ca`, `front-proxy-ca`, `apiserver`, `apiserver-kubelet-client`,
+//! `front-proxy-client`, `kubelet`, `admin` and one client certificate a component, each as `.crt` and `.key`;
+//! `sa.key` and `sa.pub` sign and verify service account tokens.
+
+pub mod issue;
+pub mod plan;
+pub mod rotate;
+pub mod store;
+pub mod tls;
+
+pub use issue::{Authority, Pair, Subject};
+pub use store::Store;

@@ -1,0 +1,169 @@
+//! The certificates of one cluster, and the task that keeps them young.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use apimachinery::clock::Clock;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::issue::{Pair, Subject};
+use super::store::Store;
+use super::tls::Identity;
+
+/// How often the certificates are looked at. A renewal is due months ahead, so a missed look costs nothing.
+const LOOK_EVERY: Duration = Duration::from_secs(6 * 3600);
+
+/// What the certificates of a cluster depend on.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// DNS names and addresses under which clients reach the API server.
+    pub api_server_names: Vec<String>,
+    pub api_server_addresses: Vec<IpAddr>,
+    pub node_name: String,
+    pub node_addresses: Vec<IpAddr>,
+}
+
+/// All certificates of a cluster with one node, as `corten up` uses them.
+#[derive(Clone)]
+pub struct Bundle {
+    pub authority: Pair,
+    pub front_proxy_authority: Pair,
+    pub api_server: Pair,
+    pub api_server_kubelet_client: Pair,
+    pub front_proxy_client: Pair,
+    pub kubelet: Pair,
+    pub admin: Pair,
+    pub service_account_key: String,
+    pub service_account_public_key: String,
+}
+
+/// Reads all certificates, making or renewing those that are due.
+pub fn ensure(store: &Store, wanted: &Wanted, now: Timestamp) -> Result<Bundle> {
+    let authority = store.authority("ca", "kubernetes", now)?;
+    let front_proxy = store.authority("front-proxy-ca", "front-proxy-ca", now)?;
+    let leaf = |name: &str, subject: &Subject| store.leaf(name, &authority, subject, now).map(|(pair, _)| pair);
+    let (service_account_key, service_account_public_key) = store.service_account_key()?;
+    Ok(Bundle {
+        api_server: leaf(
+            "apiserver",
+            &Subject::server(
+                "kube-apiserver",
+                wanted.api_server_names.clone(),
+                wanted.api_server_addresses.clone(),
+            ),
+        )?,
+        api_server_kubelet_client: leaf(
+            "apiserver-kubelet-client",
+            &Subject::client("kube-apiserver-kubelet-client", &["system:masters"]),
+        )?,
+        kubelet: leaf(
+            "kubelet",
+            &Subject::server(
+                &format!("system:node:{}", wanted.node_name),
+                vec![wanted.node_name.clone()],
+                wanted.node_addresses.clone(),
+            ),
+        )?,
+        admin: leaf("admin", &Subject::client("kubernetes-admin", &["system:masters"]))?,
+        front_proxy_client: store
+            .leaf("front-proxy-client", &front_proxy, &Subject::client("front-proxy-client", &[]), now)?
+            .0,
+        authority: authority.pair.clone(),
+        front_proxy_authority: front_proxy.pair.clone(),
+        service_account_key,
+        service_account_public_key,
+    })
+}
+
+/// The identities that servers and clients hold while certificates change underneath.
+#[derive(Clone)]
+pub struct Identities {
+    pub api_server: Arc<Identity>,
+    pub api_server_kubelet_client: Arc<Identity>,
+    pub kubelet: Arc<Identity>,
+}
+
+impl Identities {
+    pub fn new(bundle: &Bundle) -> Result<Identities> {
+        Ok(Identities {
+            api_server: Identity::new(&bundle.api_server)?,
+            api_server_kubelet_client: Identity::new(&bundle.api_server_kubelet_client)?,
+            kubelet: Identity::new(&bundle.kubelet)?,
+        })
+    }
+
+    fn set(&self, bundle: &Bundle) -> Result<()> {
+        self.api_server.set(&bundle.api_server)?;
+        self.api_server_kubelet_client.set(&bundle.api_server_kubelet_client)?;
+        self.kubelet.set(&bundle.kubelet)
+    }
+}
+
+/// Keeps the certificates young until shutdown: renews what is due, exchanges the identities and calls
+/// `renewed` (which rewrites the kubeconfig). A failure is logged and tried again at the next look.
+pub async fn rotate(
+    store: Store,
+    wanted: Wanted,
+    identities: Identities,
+    clock: Arc<dyn Clock>,
+    renewed: impl Fn(&Bundle) -> Result<()>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        let done = ensure(&store, &wanted, clock.now())
+            .and_then(|bundle| identities.set(&bundle).and_then(|()| renewed(&bundle)));
+        if let Err(error) = done {
+            tracing::error!("renewing certificates: {error:#}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_certificate_runs_out_while_the_process_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let wanted = Wanted {
+            api_server_names: vec!["kubernetes".into()],
+            api_server_addresses: vec!["127.0.0.1".parse().unwrap()],
+            node_name: "node".into(),
+            node_addresses: vec![],
+        };
+        let start = 1_800_000_000;
+        // Thirty years, a look every twenty days: each certificate is valid at each look.
+        let mut before: Option<Bundle> = None;
+        for day in (0..30 * 365).step_by(20) {
+            let now = Timestamp::from_second(start + day * 86_400).unwrap();
+            let bundle = ensure(&store, &wanted, now).unwrap();
+            for pair in [
+                &bundle.authority,
+                &bundle.front_proxy_authority,
+                &bundle.api_server,
+                &bundle.api_server_kubelet_client,
+                &bundle.kubelet,
+                &bundle.admin,
+                &bundle.front_proxy_client,
+            ] {
+                let facts = super::super::plan::facts(&pair.certificate).unwrap();
+                assert!(facts.not_before <= now.as_second() && now.as_second() < facts.not_after, "day {day}");
+            }
+            if let Some(before) = before {
+                // The keys that everybody trusts stay the same.
+                assert!(before.authority.key == bundle.authority.key);
+                assert!(before.service_account_key == bundle.service_account_key);
+            }
+            before = Some(bundle);
+        }
+    }
+}
