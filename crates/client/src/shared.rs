@@ -1,0 +1,129 @@
+//! One informer per kind, shared by everybody in the process.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use apimachinery::clock::Entropy;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Client, Gvr, Informer, Kind, ListParams, PartialObject};
+
+type Run = Box<dyn Fn(CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+type Wait = Box<dyn Fn(CancellationToken) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send>;
+
+/// A factory of informers over all namespaces. Cheap to clone; clones share.
+#[derive(Clone)]
+pub struct SharedInformers {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    entropy: Arc<dyn Entropy>,
+    entries: Mutex<BTreeMap<(Gvr, &'static str), Entry>>,
+}
+
+struct Entry {
+    informer: Box<dyn Any + Send>,
+    run: Run,
+    wait: Wait,
+    started: bool,
+}
+
+impl SharedInformers {
+    /// Over a client.
+    pub fn new(client: Client, entropy: Arc<dyn Entropy>) -> SharedInformers {
+        SharedInformers { inner: Arc::new(Inner { client, entropy, entries: Mutex::default() }) }
+    }
+
+    /// The client that the informers use.
+    pub fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
+    /// The informer of a kind; the same one for everybody. It runs once [`SharedInformers::start`] is called.
+    pub fn get<K: Kind>(&self) -> Informer<K> {
+        let make = || {
+            Informer::<K>::new(
+                self.inner.client.clone(),
+                "",
+                ListParams::default(),
+                self.inner.entropy.clone(),
+            )
+        };
+        self.shared((K::gvr(), "object"), make)
+    }
+
+    /// The metadata informer of a resource; the same one for everybody.
+    pub fn metadata(&self, gvr: &Gvr) -> Informer<PartialObject> {
+        let make = || {
+            Informer::metadata(
+                self.inner.client.clone(),
+                gvr.clone(),
+                "",
+                ListParams::default(),
+                self.inner.entropy.clone(),
+            )
+        };
+        self.shared((gvr.clone(), "metadata"), make)
+    }
+
+    fn shared<K: crate::Object>(
+        &self,
+        key: (Gvr, &'static str),
+        make: impl FnOnce() -> Informer<K>,
+    ) -> Informer<K> {
+        let mut entries = self.entries();
+        if let Some(found) = entries.get(&key).and_then(|e| e.informer.downcast_ref::<Informer<K>>()) {
+            return found.clone();
+        }
+        let informer = make();
+        let (runner, waiter) = (informer.clone(), informer.clone());
+        let entry = Entry {
+            informer: Box::new(informer.clone()),
+            run: Box::new(move |shutdown| {
+                let runner = runner.clone();
+                Box::pin(async move { runner.run(shutdown).await })
+            }),
+            wait: Box::new(move |shutdown| {
+                let waiter = waiter.clone();
+                Box::pin(async move { waiter.wait_for_sync(&shutdown).await })
+            }),
+            started: false,
+        };
+        entries.insert(key, entry);
+        informer
+    }
+
+    /// Starts those that were asked for and do not run yet, as tasks that end with `shutdown`. May be called
+    /// again after more were asked for.
+    pub fn start(&self, shutdown: &CancellationToken) {
+        for entry in self.entries().values_mut() {
+            if !entry.started {
+                entry.started = true;
+                tokio::spawn((entry.run)(shutdown.clone()));
+            }
+        }
+    }
+
+    /// Waits until all that were started have synced; false if `shutdown` came first.
+    pub async fn wait_for_sync(&self, shutdown: &CancellationToken) -> bool {
+        let waits: Vec<_> = {
+            let entries = self.entries();
+            entries.values().filter(|e| e.started).map(|e| (e.wait)(shutdown.clone())).collect()
+        };
+        for wait in waits {
+            if !wait.await {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<(Gvr, &'static str), Entry>> {
+        self.inner.entries.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
