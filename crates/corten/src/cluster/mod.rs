@@ -4,5 +4,6 @@ pub mod directory;
 pub mod kubeconfig;
 pub mod preflight;
 pub mod ranges;
+pub mod settings;
 
 pub use directory::Directory;

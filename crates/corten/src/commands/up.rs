@@ -1,0 +1,171 @@
+//! `corten up`: a one-node cluster in this process, or in one of its own with `--detach`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use super::{Which, process};
+use crate::cluster::ranges::Range;
+use crate::cluster::{Directory, preflight, settings};
+use crate::{logging, wiring};
+
+/// Marks the process that `--detach` leaves behind.
+const DETACHED: &str = "CORTEN_DETACHED";
+
+#[derive(Args, Clone, Debug)]
+pub struct Flags {
+    #[command(flatten)]
+    pub which: Which,
+    /// The API server's port [default: 6443, kept from the first start]
+    #[arg(long, value_name = "P")]
+    pub secure_port: Option<u16>,
+    /// Return once the node is Ready, and leave the cluster running
+    #[arg(long)]
+    pub detach: bool,
+    /// Write the administrator's kubeconfig here [default: D/admin.conf]
+    #[arg(long, value_name = "FILE")]
+    pub write_kubeconfig: Option<PathBuf>,
+    /// Use this container runtime instead of starting a containerd: unix:///run/containerd/containerd.sock
+    #[arg(long, value_name = "URL")]
+    pub container_runtime_endpoint: Option<String>,
+    /// The node's name [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// The node's address [default: the first one of this machine that is not loopback]
+    #[arg(long, value_name = "ADDRESS")]
+    pub node_ip: Option<IpAddr>,
+    /// The range of pod addresses [default: a free one, 10.244.0.0/16 first]
+    #[arg(long, value_name = "RANGE")]
+    pub cluster_cidr: Option<Range>,
+    /// The range of Service addresses [default: a free one, 10.96.0.0/16 first]
+    #[arg(long, value_name = "RANGE")]
+    pub service_cluster_ip_range: Option<Range>,
+    /// The cluster's DNS domain
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// Answer requests without credentials as system:anonymous
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub anonymous_auth: bool,
+    /// Pull images of a registry from here: docker.io=http://127.0.0.1:5000 ("_default" for all others)
+    #[arg(long, value_name = "REGISTRY=URL")]
+    pub registry_mirror: Vec<String>,
+    /// Log more: 0 to 5
+    #[arg(short, long, value_name = "N", default_value_t = 0)]
+    pub v: u8,
+}
+
+pub fn run(flags: Flags) -> Result<ExitCode> {
+    preflight::check(nix::unistd::geteuid().is_root(), flags.container_runtime_endpoint.is_none())?;
+    let directory = flags.which.directory()?;
+    if let Some(pid) = process::running(&directory.pid_file())? {
+        bail!("the cluster in {} runs already, as process {pid}", directory.root.display());
+    }
+    if flags.detach { detach(&directory) } else { serve(&flags, &directory) }
+}
+
+/// Starts the same command in a process of its own, passes on what it says until the node is Ready, and leaves.
+fn detach(directory: &Directory) -> Result<ExitCode> {
+    use std::os::unix::process::CommandExt;
+    let program = std::env::current_exe().context("finding this program")?;
+    directory.create()?;
+    let errors = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(directory.log_file())
+        .with_context(|| format!("opening {}", directory.log_file().display()))?;
+    let mut child = std::process::Command::new(program)
+        .args(std::env::args_os().skip(1).filter(|arg| arg != "--detach"))
+        .env(DETACHED, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(errors)
+        .process_group(0)
+        .spawn()
+        .context("starting the cluster's process")?;
+    let said = child.stdout.take().context("reading what the cluster's process says")?;
+    for line in BufReader::new(said).lines() {
+        let line = line.context("reading what the cluster's process says")?;
+        println!("{line}");
+        if line.starts_with(READY) {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    let status = child.wait().context("waiting for the cluster's process")?;
+    bail!("the cluster did not start ({status}); see {}", directory.log_file().display());
+}
+
+/// How the line begins that says that the cluster can be used.
+const READY: &str = "ready";
+
+/// Steps with the seconds since the start, for people who wait.
+pub struct Progress {
+    begin: Instant,
+}
+
+impl Progress {
+    pub fn say(&self, what: &str) {
+        // Nobody may be listening any more.
+        let _ = writeln!(std::io::stdout(), "{:>6.2} s  {what}", self.begin.elapsed().as_secs_f64());
+    }
+}
+
+fn serve(flags: &Flags, directory: &Directory) -> Result<ExitCode> {
+    let progress = Progress { begin: Instant::now() };
+    directory.create()?;
+    let _claim = match process::claim(&directory.pid_file())? {
+        Ok(claim) => claim,
+        Err(pid) => bail!("the cluster in {} runs already, as process {pid}", directory.root.display()),
+    };
+    let log = std::env::var_os(DETACHED).map(|_| directory.log_file());
+    logging::start(if flags.v == 0 && log.is_none() { "warn" } else { logging::level(flags.v) }, log.as_deref())?;
+    let settings = settings::decide(directory, flags)?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, |cores| cores.get().min(8)))
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let ended = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        tokio::spawn(cancel_on_signal(shutdown.clone()));
+        let cluster = wiring::cluster::start(flags, directory, &settings, &progress, &shutdown).await?;
+        let kubeconfig = settings.kubeconfig.clone().unwrap_or_else(|| directory.admin_conf());
+        if !shutdown.is_cancelled() {
+            let _ = writeln!(
+                std::io::stdout(),
+                "{READY} after {:.2} s; use it with: export KUBECONFIG={}",
+                progress.begin.elapsed().as_secs_f64(),
+                kubeconfig.display()
+            );
+        }
+        cluster.run(&shutdown).await
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    let _ = writeln!(
+        std::io::stdout(),
+        "stopped; containers go on running (corten down --data-dir {} ends them)",
+        directory.root.display()
+    );
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
+/// The first SIGINT or SIGTERM asks for an orderly end.
+pub async fn cancel_on_signal(shutdown: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    shutdown.cancel();
+}
