@@ -1,6 +1,6 @@
 //! The kernel's interfaces, one module each, and the real clock and entropy. The only crate with `unsafe`.
 //!
-//! Start with the module whose name says what you want: [`cgroup`], [`mount`], [`netlink`], [`netns`],
+//! Start with the module whose name says what you want: [`cgroup`], [`conntrack`], [`mount`], [`netlink`], [`netns`],
 //! [`nftables`], [`process`], [`sysctl`], [`sysinfo`], [`time`]. Each is thin: it turns one intention into
 //! kernel calls and says in its error what it was doing. What can be decided without the kernel (which files
 //! a limit touches, what a mount table says) is a pure function beside it.
@@ -8,7 +8,15 @@
 //! It knows no Kubernetes: no pods, no Services, no quality-of-service classes.
 
 pub mod cgroup;
+pub mod conntrack;
+pub mod disk;
 pub mod mount;
+pub mod netlink;
+pub mod netns;
+pub mod nftables;
+pub mod process;
+pub mod sysctl;
+pub mod sysinfo;
 pub mod time;
 
 use std::io;

@@ -1,0 +1,167 @@
+//! The state: every key's newest version and an index of the older ones, as one persistent value.
+//!
+//! Start with [`View`]. [`range`] reads it, [`sequence`] turns requests into [`Entry`]s and applies them,
+//! [`compact`] forgets.
+
+pub(crate) mod compact;
+pub(crate) mod range;
+pub(crate) mod sequence;
+pub(crate) mod tree;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::kv::KeyValue;
+use tree::Tree;
+
+/// The store at one revision. A clone is cheap and stays as it is, whatever is written afterwards.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct View {
+    pub revision: i64,
+    /// The oldest revision that can be read.
+    pub compact_revision: i64,
+    pub keys: Tree<Arc<KeyValue>>,
+    /// Per key, oldest first, what is no longer newest and not yet forgotten.
+    pub history: Tree<Arc<Vec<Older>>>,
+    /// By [`lease_key`].
+    pub leases: Tree<Lease>,
+    /// The last lease id that the store chose itself.
+    pub last_lease: i64,
+}
+
+/// A version that has been overwritten or deleted, or a deletion.
+#[derive(Debug, Clone)]
+pub(crate) enum Older {
+    /// To be read back from the log, where this revision lies.
+    Logged(i64),
+    /// Was made before the compacted revision, so the log does not keep it; still current at that revision.
+    Kept(Arc<KeyValue>),
+    Deleted(i64),
+}
+
+impl Older {
+    pub(crate) fn revision(&self) -> i64 {
+        match self {
+            Older::Logged(revision) | Older::Deleted(revision) => *revision,
+            Older::Kept(kv) => kv.mod_revision,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lease {
+    pub id: i64,
+    /// In seconds.
+    pub ttl: i64,
+    pub keys: Tree<()>,
+}
+
+pub(crate) fn lease_key(id: i64) -> Bytes {
+    Bytes::copy_from_slice(&id.to_be_bytes())
+}
+
+/// What is logged and applied as one: all of it at one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// The store's revision after this entry.
+    pub revision: i64,
+    pub effects: Vec<Effect>,
+}
+
+/// One change, with its outcome, so that applying it again needs no decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Put(Arc<KeyValue>),
+    Delete(Bytes),
+    Grant { id: i64, ttl: i64, chosen: bool },
+    Revoke { id: i64 },
+    Compact { revision: i64 },
+}
+
+/// Reads back a version from the log, given its revision and key.
+pub(crate) type Load<'a> = &'a dyn Fn(i64, &Bytes) -> Result<Arc<KeyValue>, Error>;
+
+impl View {
+    /// Applies an entry. Gives back what its puts and deletions replaced, in their order.
+    pub(crate) fn apply(&mut self, entry: &Entry) -> Vec<Option<Arc<KeyValue>>> {
+        let prevs = entry.effects.iter().map(|effect| self.apply_effect(entry.revision, effect)).collect();
+        self.revision = entry.revision;
+        prevs
+    }
+
+    pub(crate) fn apply_effect(&mut self, revision: i64, effect: &Effect) -> Option<Arc<KeyValue>> {
+        match effect {
+            Effect::Put(kv) => {
+                self.revision = revision;
+                let prev = self.keys.insert(kv.key.clone(), Arc::clone(kv));
+                if let Some(prev) = &prev {
+                    self.remember(prev, None);
+                }
+                let old_lease = prev.as_ref().map_or(0, |prev| prev.lease);
+                if old_lease != kv.lease {
+                    self.lease(old_lease, |lease| {
+                        lease.keys.remove(&kv.key);
+                    });
+                    self.lease(kv.lease, |lease| {
+                        lease.keys.insert(kv.key.clone(), ());
+                    });
+                }
+                prev
+            }
+            Effect::Delete(key) => {
+                self.revision = revision;
+                let prev = self.keys.remove(key)?;
+                self.remember(&prev, Some(revision));
+                self.lease(prev.lease, |lease| {
+                    lease.keys.remove(key);
+                });
+                Some(prev)
+            }
+            Effect::Grant { id, ttl, chosen } => {
+                if *chosen {
+                    self.last_lease = *id;
+                }
+                let lease = Lease { id: *id, ttl: *ttl, keys: Tree::default() };
+                self.leases.insert(lease_key(*id), lease);
+                None
+            }
+            Effect::Revoke { id } => {
+                self.leases.remove(&lease_key(*id));
+                None
+            }
+            Effect::Compact { revision } => {
+                self.compact_revision = *revision;
+                None
+            }
+        }
+    }
+
+    fn remember(&mut self, prev: &Arc<KeyValue>, deleted: Option<i64>) {
+        let older = if prev.mod_revision < self.compact_revision {
+            Older::Kept(Arc::clone(prev))
+        } else {
+            Older::Logged(prev.mod_revision)
+        };
+        let entries = std::iter::once(older).chain(deleted.map(Older::Deleted));
+        match self.history.get_mut(&prev.key) {
+            Some(history) => Arc::make_mut(history).extend(entries),
+            None => {
+                self.history.insert(prev.key.clone(), Arc::new(entries.collect()));
+            }
+        }
+    }
+
+    fn lease(&mut self, id: i64, change: impl FnOnce(&mut Lease)) {
+        if id != 0
+            && let Some(lease) = self.leases.get_mut(&id.to_be_bytes())
+        {
+            change(lease);
+        }
+    }
+
+    pub(crate) fn get_lease(&self, id: i64) -> Option<&Lease> {
+        self.leases.get(&id.to_be_bytes())
+    }
+}
