@@ -154,6 +154,8 @@ pub enum Omit {
 pub struct Patch {
     /// Merge a list's elements instead of replacing the list.
     pub merge: bool,
+    /// Replace an object instead of merging it (lists are replaced unless they merge).
+    pub replace: bool,
     /// Only the keys in the patch survive (`retainKeys`).
     pub retain_keys: bool,
     /// The key that identifies an element; `None` for a merged list of scalars.
