@@ -124,7 +124,7 @@ impl Inner {
             let connection = self.connection().await?;
             match self.exchange(connection, &request).await {
                 // The connection was found closed before the request left: nothing was done yet.
-                Err(error) if !retried && error.is_canceled() => retried = true,
+                Err(error) if !retried && (error.is_canceled() || error.is_closed()) => retried = true,
                 Err(error) => return Err(TransportError::exchange(error)),
                 Ok(response) => return Ok(response),
             }
