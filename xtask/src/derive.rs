@@ -46,10 +46,7 @@ fn tables(spec: &Path) -> Result<Tables> {
         serde_json::from_slice(&bytes).with_context(|| format!("parsing {}", path.display()))
     };
     let source = Source::new(read("schemas.json")?, read("gofields.json")?, &read("protobuf.json")?)?;
-    Ok(Tables {
-        types: source.types()?,
-        resources: resources::table(&read("discovery.json")?, &source)?,
-    })
+    Ok(Tables { types: source.types()?, resources: resources::table(&read("discovery.json")?, &source)? })
 }
 
 /// The three views of the types, keyed by OpenAPI name.
@@ -152,7 +149,8 @@ impl Source {
     fn kinds(&self, name: &str) -> Vec<String> {
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
         if let Some(list) = self.schemas[name]["x-kubernetes-group-version-kind"].as_array() {
-            let gvk = |k: &Value| format!("{}/{}/{}", text(&k["group"]), text(&k["version"]), text(&k["kind"]));
+            let gvk =
+                |k: &Value| format!("{}/{}/{}", text(&k["group"]), text(&k["version"]), text(&k["kind"]));
             let mut kinds: Vec<String> = list.iter().map(gvk).collect();
             kinds.sort();
             return kinds;
@@ -163,7 +161,9 @@ impl Source {
             Some("v1") if package(name) == META && short.starts_with("PartialObjectMetadata") => {
                 vec![format!("meta.k8s.io/v1/{short}")]
             }
-            Some(version) if is_kind => vec![format!("{}/{version}/{short}", resources::group_of(package(name)))],
+            Some(version) if is_kind => {
+                vec![format!("{}/{version}/{short}", resources::group_of(package(name)))]
+            }
             _ => Vec::new(),
         }
     }
@@ -270,6 +270,7 @@ fn package(name: &str) -> &str {
 
 /// A protobuf type as seen from a package: a name without a dot is of the same package.
 fn resolve(kind: &str, pkg: &str) -> String {
+    let kind = kind.trim_start_matches('.');
     if kind.contains('.') { from_protobuf(kind) } else { format!("{pkg}.{kind}") }
 }
 
@@ -282,8 +283,14 @@ fn relative(name: &str, pkg: &str) -> String {
 fn is_special(name: &str) -> bool {
     let short = name.rsplit('.').next().unwrap_or_default();
     match package(name) {
-        META => matches!(short, "Time" | "MicroTime" | "Duration" | "FieldsV1" | "Verbs" | "Patch" | "Timestamp" | "TypeMeta"),
-        EXTENSIONS => matches!(short, "JSON" | "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrArray" | "JSONSchemaPropsOrStringArray"),
+        META => matches!(
+            short,
+            "Time" | "MicroTime" | "Duration" | "FieldsV1" | "Verbs" | "Patch" | "Timestamp" | "TypeMeta"
+        ),
+        EXTENSIONS => matches!(
+            short,
+            "JSON" | "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrArray" | "JSONSchemaPropsOrStringArray"
+        ),
         "io.k8s.api.core.v1" => short == "List",
         package => short == "ExtraValue" || package.starts_with("io.k8s.apimachinery."),
     }
@@ -320,8 +327,8 @@ mod tests {
     #[test]
     fn the_committed_tables_are_what_derive_writes() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let spec = std::env::var_os("CORTEN_SPEC")
-            .map_or_else(|| root.join("../shared/spec/v1.36"), PathBuf::from);
+        let spec =
+            std::env::var_os("CORTEN_SPEC").map_or_else(|| root.join("../shared/spec/v1.36"), PathBuf::from);
         if !spec.exists() {
             assert!(std::env::var_os("CI").is_none(), "no reference data at {}", spec.display());
             eprintln!("skipped: no reference data at {}", spec.display());

@@ -1,5 +1,6 @@
 //! Developer chores: `cargo xtask up`, `test`, `check`, `derive`, `licences`.
 
+mod derive;
 mod house;
 mod licences;
 mod packages;
@@ -26,6 +27,7 @@ fn main() -> Result<()> {
         "test" => test::run(&rest),
         "check" => test::check(),
         "licences" => licences::write(),
+        "derive" => derive::run(),
         "" | "help" | "-h" | "--help" => {
             println!("{HELP}");
             Ok(())

@@ -2,6 +2,13 @@
 //!
 //! The typed structs are k8s-openapi's, re-exported: `api::core::v1::Pod`, `api::meta::v1::ObjectMeta`.
 //! No other crate names k8s-openapi.
+//!
+//! The data is [`schema`] (the field plan of every type) and [`resources`] (what is served, and where it is
+//! stored). No behaviour: defaults and validation are in `kinds`.
+
+mod tables;
+
+pub use tables::{object_type, resource, resources, schema};
 
 pub use k8s_openapi::api::*;
 pub use k8s_openapi::apimachinery::pkg::apis::meta;

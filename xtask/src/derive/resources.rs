@@ -179,7 +179,12 @@ fn write_row(row: &Row, rows: &[Row], source: &Source, out: &mut String) -> Resu
         let object = format!("{}.{version}.{kind}", package_of(&group));
         anyhow::ensure!(source.messages.contains_key(&object), "{plural}: no type {object}");
         let name = text(&sub["subresource"]);
-        writeln!(out, "  sub {name} {kind} {} verbs={} object={object}", join(&group, &version), words(&sub["verbs"]))?;
+        writeln!(
+            out,
+            "  sub {name} {kind} {} verbs={} object={object}",
+            join(&group, &version),
+            words(&sub["verbs"])
+        )?;
     }
     Ok(())
 }
@@ -201,7 +206,8 @@ fn stored_as(row: &Row, plural: &str, rows: &[Row]) -> (String, String) {
     }
     let fixed = STORED_AS.iter().find(|(group, resource, _)| *group == row.group && *resource == plural);
     let preferred = rows.iter().find(|r| r.group == row.group && r.resource["resource"] == plural);
-    let version = fixed.map_or_else(|| preferred.map_or(row.version, |r| r.version), |(_, _, version)| version);
+    let version =
+        fixed.map_or_else(|| preferred.map_or(row.version, |r| r.version), |(_, _, version)| version);
     (row.group.to_owned(), version.to_owned())
 }
 
