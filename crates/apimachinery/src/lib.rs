@@ -9,6 +9,7 @@ pub mod gvk;
 pub mod intstr;
 pub mod labels;
 pub mod names;
+pub mod patch;
 pub mod quantity;
 pub mod schema;
 pub mod status;
