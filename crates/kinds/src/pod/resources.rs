@@ -42,9 +42,8 @@ fn effective(
     spec: &PodSpec,
     of: impl Fn(&ResourceRequirements) -> Option<&BTreeMap<String, Text>>,
 ) -> Amounts {
-    let amounts_of = |container: &Container| {
-        container.resources.as_ref().and_then(&of).map(parsed).unwrap_or_default()
-    };
+    let amounts_of =
+        |container: &Container| container.resources.as_ref().and_then(&of).map(parsed).unwrap_or_default();
     let mut sum = Amounts::new();
     for container in &spec.containers {
         add(&mut sum, &amounts_of(container));
@@ -128,7 +127,10 @@ mod tests {
     #[test]
     fn sums_and_peaks() {
         check(json!({"containers": [container("100m"), container("200m")]}), &[("cpu", "300m")]);
-        check(json!({"containers": [container("100m")], "initContainers": [init("2", None)]}), &[("cpu", "2")]);
+        check(
+            json!({"containers": [container("100m")], "initContainers": [init("2", None)]}),
+            &[("cpu", "2")],
+        );
         // A sidecar runs beside what starts after it.
         check(
             json!({"containers": [container("1")],
