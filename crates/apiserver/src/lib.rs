@@ -29,5 +29,8 @@
 //! bootstrap::run(&Arc<ApiServer>)              (async; once, before ready)
 //! ```
 
+pub mod admission;
+pub mod authentication;
+pub mod authorization;
 pub mod request;
 pub mod server;

@@ -1,0 +1,173 @@
+//! Every pod runs as a service account of its namespace, which must exist, and gets its token as a projected
+//! volume (upstream `plugin/pkg/admission/serviceaccount`).
+
+use std::collections::BTreeSet;
+
+use apimachinery::names;
+use apimachinery::status::Status;
+use serde_json::{Value, json};
+
+use super::{AdmissionAttributes, Operation, View, forbidden, has_annotation, is_pod, items, list_mut, text};
+use crate::authorization::node;
+
+const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const VOLUME_PREFIX: &str = "kube-api-access-";
+const MIRROR: &str = "kubernetes.io/config.mirror";
+const MOUNTABLE: &str = "kubernetes.io/enforce-mountable-secrets";
+/// How long the kubelet's tokens live, in seconds; the odd number is how the server knows them.
+const TOKEN_SECONDS: i64 = 3607;
+
+pub fn mutate(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &mut Value) -> Result<(), Status> {
+    if !is_pod(a) || a.operation != Operation::Create || has_annotation(pod, MIRROR) {
+        return Ok(());
+    }
+    if text(pod, "/spec/serviceAccountName").is_empty() {
+        pod["spec"]["serviceAccountName"] = "default".into();
+    }
+    let account = account(view, a, pod)?;
+    if automounts(&account, pod) {
+        mount_token(view, pod);
+    }
+    if items(pod, "/spec/imagePullSecrets").next().is_none() {
+        let secrets: Vec<Value> =
+            items(&account, "/imagePullSecrets").map(|s| json!({"name": s["name"]})).collect();
+        if !secrets.is_empty() {
+            pod["spec"]["imagePullSecrets"] = Value::Array(secrets);
+        }
+    }
+    Ok(())
+}
+
+pub fn validate(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &Value) -> Result<(), Status> {
+    if !is_pod(a) || a.operation != Operation::Create {
+        return Ok(());
+    }
+    if has_annotation(pod, MIRROR) {
+        return validate_mirror(a, pod);
+    }
+    if text(pod, "/spec/serviceAccountName").is_empty() {
+        let name = text(pod, "/metadata/name");
+        return Err(forbidden(a, pod, format!("no service account specified for pod {}/{name}", a.namespace)));
+    }
+    let account = account(view, a, pod)?;
+    let enforced = account["metadata"]["annotations"].get(MOUNTABLE).and_then(Value::as_str);
+    if enforced.is_some_and(|v| matches!(v, "1" | "t" | "T" | "true" | "TRUE" | "True")) {
+        limit_secrets(&account, pod).map_err(|why| forbidden(a, pod, why))?;
+    }
+    Ok(())
+}
+
+/// The kubelet shows a static pod; by that it must not come to secrets.
+fn validate_mirror(a: &AdmissionAttributes<'_>, pod: &Value) -> Result<(), Status> {
+    if !text(pod, "/spec/serviceAccountName").is_empty() {
+        return Err(forbidden(a, pod, "a mirror pod may not reference service accounts"));
+    }
+    let mut plain = json!({ "spec": pod["spec"] });
+    plain["metadata"] = json!({});
+    if node::references(&plain, a.namespace, "").iter().any(|(kind, _, _)| *kind == node::Kind::Secret) {
+        return Err(forbidden(a, pod, "a mirror pod may not reference secrets"));
+    }
+    let mut sources = items(pod, "/spec/volumes").flat_map(|v| items(v, "/projected/sources"));
+    if sources.any(|s| s.get("serviceAccountToken").is_some()) {
+        return Err(forbidden(a, pod, "a mirror pod may not use ServiceAccountToken volume projections"));
+    }
+    Ok(())
+}
+
+fn account(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &Value) -> Result<Value, Status> {
+    let name = text(pod, "/spec/serviceAccountName");
+    (view.get)("", "serviceaccounts", a.namespace, name).ok_or_else(|| {
+        let why = format!("serviceaccount {name:?} not found");
+        forbidden(a, pod, format!("error looking up service account {}/{name}: {why}", a.namespace))
+    })
+}
+
+fn automounts(account: &Value, pod: &Value) -> bool {
+    let choice = |v: Option<&Value>| v.and_then(Value::as_bool);
+    choice(pod.pointer("/spec/automountServiceAccountToken"))
+        .or_else(|| choice(account.get("automountServiceAccountToken")))
+        .unwrap_or(true)
+}
+
+/// Mounts the token where a container has nothing mounted there, through one volume for all.
+fn mount_token(view: &View<'_>, pod: &mut Value) {
+    let existing = items(pod, "/spec/volumes").map(|v| text(v, "/name")).find(|n| n.starts_with(VOLUME_PREFIX));
+    let has_volume = existing.is_some();
+    let name = match existing {
+        Some(name) => name.to_owned(),
+        None => names::generate_name(VOLUME_PREFIX, view.entropy),
+    };
+    let mut used = false;
+    for list in ["initContainers", "containers"] {
+        for container in pod["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            if items(container, "/volumeMounts").any(|m| text(m, "/mountPath") == TOKEN_PATH) {
+                continue;
+            }
+            if let Some(mounts) = list_mut(container, "volumeMounts") {
+                mounts.push(json!({"name": name, "readOnly": true, "mountPath": TOKEN_PATH}));
+                used = true;
+            }
+        }
+    }
+    if used
+        && !has_volume
+        && let Some(volumes) = list_mut(&mut pod["spec"], "volumes")
+    {
+        volumes.push(json!({"name": name, "projected": token_source()}));
+    }
+}
+
+fn token_source() -> Value {
+    json!({
+        "sources": [
+            {"serviceAccountToken": {"expirationSeconds": TOKEN_SECONDS, "path": "token"}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [
+                {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}},
+            ]}},
+        ],
+        "defaultMode": 420,
+    })
+}
+
+/// A service account may say that its pods use no secrets but those it lists.
+fn limit_secrets(account: &Value, pod: &Value) -> Result<(), String> {
+    let listed = |key: &str| items(account, key).map(|s| text(s, "/name")).collect::<BTreeSet<_>>();
+    let mountable = listed("/secrets");
+    let owner = text(account, "/metadata/name");
+    let tail = format!("is not allowed because service account {owner} does not reference that secret");
+    for volume in items(pod, "/spec/volumes").filter(|v| v.get("secret").is_some()) {
+        let name = text(volume, "/secret/secretName");
+        if !mountable.contains(name) {
+            return Err(format!("volume with secret.secretName=\"{name}\" {tail}"));
+        }
+    }
+    for (list, word) in [("/spec/initContainers", "init container"), ("/spec/containers", "container")] {
+        for container in items(pod, list) {
+            let word = format!("{word} {}", text(container, "/name"));
+            for env in items(container, "/env").filter(|e| e.pointer("/valueFrom/secretKeyRef").is_some()) {
+                let (var, name) = (text(env, "/name"), text(env, "/valueFrom/secretKeyRef/name"));
+                if !mountable.contains(name) {
+                    return Err(format!("{word} with envVar {var} referencing secret.secretName=\"{name}\" {tail}"));
+                }
+            }
+            for source in items(container, "/envFrom").filter(|e| e.get("secretRef").is_some()) {
+                let name = text(source, "/secretRef/name");
+                if !mountable.contains(name) {
+                    return Err(format!("{word} with envFrom referencing secret.secretName=\"{name}\" {tail}"));
+                }
+            }
+        }
+    }
+    let pull = listed("/imagePullSecrets");
+    for (i, secret) in items(pod, "/spec/imagePullSecrets").enumerate() {
+        let name = text(secret, "/name");
+        if !pull.contains(name) {
+            return Err(format!(
+                "imagePullSecrets[{i}].name=\"{name}\" is not allowed because service account {owner} does not \
+                 reference that imagePullSecret"
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! Who is asking? [`Authenticator::identify`] tries the client certificate, then the bearer token, and only
+//! where neither was offered the anonymous user. A credential that was offered and is not good is 401, never
+//! anonymous.
+//!
+//! One file per kind of credential: [`x509`], [`service_account`] (over [`jwt`]), [`token_file`],
+//! [`bootstrap_token`]. [`impersonation`] lets one user act as another, [`issuer`] publishes the keys.
+//! Not here: OIDC, webhooks, the request-header proxy.
+
+pub mod bootstrap_token;
+pub mod impersonation;
+pub mod issuer;
+pub mod jwt;
+pub mod service_account;
+pub mod token_file;
+pub mod x509;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use apimachinery::status::Status;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, header};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+pub use crate::request::UserInfo;
+use crate::server::Peer;
+
+pub const ANONYMOUS: &str = "system:anonymous";
+pub const AUTHENTICATED: &str = "system:authenticated";
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// The key in `extra` that names the credential: a token's `jti`, a certificate's fingerprint.
+pub const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+
+/// Reads the newest stored object: `(resource, namespace, name)`, all of the core group.
+pub type Lookup = dyn Fn(&str, &str, &str) -> Option<Value> + Send + Sync;
+
+/// A proven identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authenticated {
+    pub user: Arc<UserInfo>,
+    /// The audiences that the credential and the server share. Empty where credentials have none.
+    pub audiences: Vec<String>,
+}
+
+/// How users prove who they are. Absent parts are off.
+pub struct Config {
+    pub anonymous: bool,
+    pub x509: Option<Arc<x509::Verifier>>,
+    pub service_accounts: Option<Arc<service_account::Verifier>>,
+    pub token_file: Option<token_file::Tokens>,
+    /// `--enable-bootstrap-token-auth`.
+    pub bootstrap_tokens: bool,
+}
+
+/// The chain of authenticators.
+pub struct Authenticator {
+    config: Config,
+    cache: Cache,
+}
+
+/// How long a token that was found good is taken for good, as upstream.
+const TOKEN_CACHE: SignedDuration = SignedDuration::from_secs(10);
+const TOKEN_CACHE_ENTRIES: usize = 4096;
+
+impl Authenticator {
+    pub fn new(config: Config) -> Self {
+        Self { config, cache: Cache::default() }
+    }
+
+    /// Finds out who sent these headers over a connection with this peer certificate. 401 with upstream's body
+    /// if what they offer is not good, or if they offer nothing and anonymous requests are off. Why a credential
+    /// failed is logged and not told.
+    pub fn identify(
+        &self,
+        peer: &Peer,
+        headers: &HeaderMap,
+        lookup: &Lookup,
+        now: Timestamp,
+    ) -> Result<Arc<UserInfo>, Status> {
+        let mut failure = None;
+        match peer {
+            Peer::Identity(user) => return Ok(Arc::new(user.clone())),
+            Peer::Tls { certificates, .. } if !certificates.is_empty() => {
+                if let Some(verifier) = &self.config.x509 {
+                    match verifier.authenticate(certificates, now) {
+                        Ok(Some(user)) => return Ok(user),
+                        Ok(None) => {}
+                        Err(e) => failure = Some(e),
+                    }
+                }
+            }
+            Peer::Tls { .. } | Peer::Plain => {}
+        }
+        if let Some(token) = bearer_token(headers) {
+            match self.authenticate_token(&token, None, lookup, now) {
+                Ok(Some(found)) => return Ok(found.user),
+                Ok(None) => failure = Some("invalid bearer token".into()),
+                Err(e) => failure = Some(e),
+            }
+        }
+        match failure {
+            None if self.config.anonymous => {
+                Ok(Arc::new(UserInfo::new(ANONYMOUS, &[UNAUTHENTICATED])))
+            }
+            failure => {
+                if let Some(why) = failure {
+                    tracing::warn!(error = %why, "could not authenticate a request");
+                }
+                Err(Status::unauthorized("Unauthorized"))
+            }
+        }
+    }
+
+    /// Checks a bearer token, for `audiences` if given and else for the server's own. `None`: nobody knows this
+    /// kind of token. `Err`: why it is not good.
+    pub fn authenticate_token(
+        &self,
+        token: &str,
+        audiences: Option<&[String]>,
+        lookup: &Lookup,
+        now: Timestamp,
+    ) -> Result<Option<Authenticated>, String> {
+        if audiences.is_none()
+            && let Some(found) = self.cache.get(token, now)
+        {
+            return Ok(Some(found));
+        }
+        if let Some(user) = self.config.token_file.as_ref().and_then(|t| t.get(token)) {
+            return Ok(Some(Authenticated { user, audiences: Vec::new() }));
+        }
+        if let Some(verifier) = &self.config.service_accounts
+            && let Some(found) = verifier.authenticate(token, audiences, lookup, now)?
+        {
+            if audiences.is_none() {
+                let until = found.expires.min(now + TOKEN_CACHE);
+                self.cache.put(token, now, until, found.authenticated.clone());
+            }
+            return Ok(Some(found.authenticated));
+        }
+        if self.config.bootstrap_tokens
+            && let Some(user) = bootstrap_token::authenticate(token, lookup, now)?
+        {
+            return Ok(Some(Authenticated { user, audiences: Vec::new() }));
+        }
+        Ok(None)
+    }
+
+    /// The server's own audiences, the default of TokenRequest and TokenReview.
+    pub fn audiences(&self) -> &[String] {
+        self.config.service_accounts.as_ref().map(|v| v.audiences()).unwrap_or_default()
+    }
+}
+
+/// Makes a user one of `system:authenticated`, as every authenticator but the anonymous one does.
+fn authenticated(mut user: UserInfo) -> Arc<UserInfo> {
+    if user.name != ANONYMOUS && !user.groups.iter().any(|g| g == AUTHENTICATED || g == UNAUTHENTICATED) {
+        user.groups.push(AUTHENTICATED.into());
+    }
+    Arc::new(user)
+}
+
+/// The token of an `Authorization: Bearer` header, or of a WebSocket's protocol list (browsers cannot set the
+/// header).
+fn bearer_token(headers: &HeaderMap) -> Option<String> {
+    if let Some(value) = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()) {
+        let mut parts = value.trim().splitn(3, ' ');
+        let scheme = parts.next()?;
+        let token = parts.next().unwrap_or_default();
+        if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() {
+            return Some(token.to_owned());
+        }
+    }
+    if !headers.contains_key(header::UPGRADE) {
+        return None;
+    }
+    let protocols = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
+    let encoded = protocols
+        .flat_map(|v| v.split(','))
+        .find_map(|p| p.trim().strip_prefix("base64url.bearer.authorization.k8s.io."))?;
+    String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok().filter(|t| !t.is_empty())
+}
+
+/// Tokens found good a moment ago, by their hash. Full, it forgets all.
+#[derive(Default)]
+struct Cache(Mutex<HashMap<[u8; 32], (Timestamp, Authenticated)>>);
+
+impl Cache {
+    fn get(&self, token: &str, now: Timestamp) -> Option<Authenticated> {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (until, found) = entries.get(&hash(token))?;
+        (now < *until).then(|| found.clone())
+    }
+
+    fn put(&self, token: &str, now: Timestamp, until: Timestamp, found: Authenticated) {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() >= TOKEN_CACHE_ENTRIES {
+            entries.retain(|_, (until, _)| now < *until);
+            if entries.len() >= TOKEN_CACHE_ENTRIES {
+                entries.clear();
+            }
+        }
+        entries.insert(hash(token), (until, found));
+    }
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token).into()
+}
+
+#[cfg(test)]
+mod tests;
