@@ -1,4 +1,14 @@
 //! What each kind needs besides its shape: defaults, validation, strategies, table columns, and what several
 //! components work out from it.
+//!
+//! Start at [`strategy()`], the rules of a kind, and [`defaults::apply`]. [`pod`] and [`pod_template`] are for
+//! the parties that use typed objects. Nothing here does I/O or knows the time.
 
+pub mod core;
+pub mod defaults;
+mod groups;
 pub mod pod;
+pub mod pod_template;
+pub mod strategy;
+
+pub use strategy::strategy;

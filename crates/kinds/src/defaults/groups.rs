@@ -1,0 +1,235 @@
+//! Defaults of the groups beside core (upstream's `pkg/apis/*/v1/defaults.go`).
+
+use serde_json::{Map, Value, json};
+
+use super::{Rule, has, is_empty, set, sub, text, there};
+
+pub const RULES: &[(&str, Rule)] = &[
+    ("apps.v1.Deployment", deployment),
+    ("apps.v1.DaemonSet", daemon_set),
+    ("apps.v1.StatefulSet", stateful_set),
+    ("apps.v1.ReplicaSetSpec", |map| set(map, "replicas", 1)),
+    ("batch.v1.Job", job),
+    ("batch.v1.CronJob", cron_job),
+    ("batch.v1.PodFailurePolicyOnPodConditionsPattern", |map| set(map, "status", "True")),
+    ("autoscaling.v1.HorizontalPodAutoscalerSpec", |map| set(map, "minReplicas", 1)),
+    ("autoscaling.v2.HorizontalPodAutoscaler", horizontal_pod_autoscaler),
+    ("networking.v1.NetworkPolicyPort", |map| set(map, "protocol", "TCP")),
+    ("networking.v1.NetworkPolicySpec", network_policy),
+    ("networking.v1.IngressClassParametersReference", |map| set(map, "scope", "Cluster")),
+    ("rbac.v1.RoleRef", |map| set(map, "apiGroup", "rbac.authorization.k8s.io")),
+    ("rbac.v1.Subject", subject),
+    ("scheduling.v1.PriorityClass", |map| set(map, "preemptionPolicy", "PreemptLowerPriority")),
+    ("storage.v1.StorageClass", storage_class),
+    ("storage.v1.CSIDriverSpec", csi_driver),
+    ("admissionregistration.v1.ValidatingWebhook", webhook),
+    ("admissionregistration.v1.MutatingWebhook", mutating_webhook),
+    ("admissionregistration.v1.RuleWithOperations", |map| set(map, "scope", "*")),
+    ("admissionregistration.v1.NamedRuleWithOperations", |map| set(map, "scope", "*")),
+    ("admissionregistration.v1.ServiceReference", |map| set(map, "port", 443)),
+    ("admissionregistration.v1.ValidatingAdmissionPolicySpec", |map| set(map, "failurePolicy", "Fail")),
+    ("admissionregistration.v1.MutatingAdmissionPolicySpec", |map| set(map, "failurePolicy", "Fail")),
+    ("admissionregistration.v1.MatchResources", match_resources),
+    ("kube-aggregator.pkg.apis.apiregistration.v1.ServiceReference", |map| set(map, "port", 443)),
+    ("discovery.v1.EndpointPort", endpoint_port),
+    ("flowcontrol.v1.FlowSchemaSpec", |map| number(map, "matchingPrecedence", 1000)),
+    ("flowcontrol.v1.ExemptPriorityLevelConfiguration", exempt_level),
+    ("flowcontrol.v1.LimitedPriorityLevelConfiguration", limited_level),
+    ("flowcontrol.v1.QueuingConfiguration", queuing),
+    ("resource.v1.ExactDeviceRequest", device_request),
+    ("resource.v1.DeviceSubRequest", device_request),
+    ("certificates.v1.CertificateSigningRequestSpec", |map| {
+        set(map, "signerName", "kubernetes.io/legacy-unknown");
+    }),
+];
+
+/// A number that is absent or zero.
+fn number(map: &mut Map<String, Value>, name: &str, value: i64) {
+    if map.get(name).is_none_or(|present| present.is_null() || *present == 0) {
+        map.insert(name.to_owned(), value.into());
+    }
+}
+
+fn deployment(map: &mut Map<String, Value>) {
+    let Some(spec) = there(map, "spec") else { return };
+    set(spec, "replicas", 1);
+    if let Some(strategy) = sub(spec, "strategy") {
+        set(strategy, "type", "RollingUpdate");
+        if text(strategy, "type") == "RollingUpdate"
+            && let Some(rolling) = sub(strategy, "rollingUpdate")
+        {
+            set(rolling, "maxUnavailable", "25%");
+            set(rolling, "maxSurge", "25%");
+        }
+    }
+    set(spec, "revisionHistoryLimit", 10);
+    set(spec, "progressDeadlineSeconds", 600);
+}
+
+fn daemon_set(map: &mut Map<String, Value>) {
+    let Some(spec) = there(map, "spec") else { return };
+    if let Some(strategy) = sub(spec, "updateStrategy") {
+        set(strategy, "type", "RollingUpdate");
+        if text(strategy, "type") == "RollingUpdate"
+            && let Some(rolling) = sub(strategy, "rollingUpdate")
+        {
+            set(rolling, "maxUnavailable", 1);
+            set(rolling, "maxSurge", 0);
+        }
+    }
+    set(spec, "revisionHistoryLimit", 10);
+}
+
+fn stateful_set(map: &mut Map<String, Value>) {
+    let Some(spec) = there(map, "spec") else { return };
+    set(spec, "podManagementPolicy", "OrderedReady");
+    if let Some(strategy) = sub(spec, "updateStrategy") {
+        if text(strategy, "type").is_empty() {
+            set(strategy, "type", "RollingUpdate");
+            sub(strategy, "rollingUpdate");
+        }
+        if text(strategy, "type") == "RollingUpdate"
+            && let Some(rolling) = there(strategy, "rollingUpdate")
+        {
+            set(rolling, "partition", 0);
+        }
+    }
+    if let Some(policy) = sub(spec, "persistentVolumeClaimRetentionPolicy") {
+        set(policy, "whenDeleted", "Retain");
+        set(policy, "whenScaled", "Retain");
+    }
+    set(spec, "replicas", 1);
+    set(spec, "revisionHistoryLimit", 10);
+}
+
+fn job(map: &mut Map<String, Value>) {
+    let labels = map.get("spec").and_then(|spec| spec.pointer("/template/metadata/labels")).cloned();
+    if let Some(labels) = labels
+        && let Some(metadata) = sub(map, "metadata")
+        && is_empty(metadata, "labels")
+    {
+        metadata.insert("labels".to_owned(), labels);
+    }
+    let Some(spec) = there(map, "spec") else { return };
+    if !has(spec, "completions") && !has(spec, "parallelism") {
+        set(spec, "completions", 1);
+    }
+    set(spec, "parallelism", 1);
+    let limit = if has(spec, "backoffLimitPerIndex") { i32::MAX } else { 6 };
+    set(spec, "backoffLimit", limit);
+    set(spec, "completionMode", "NonIndexed");
+    set(spec, "suspend", false);
+    let replacement = if has(spec, "podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
+    set(spec, "podReplacementPolicy", replacement);
+    set(spec, "manualSelector", false);
+}
+
+fn cron_job(map: &mut Map<String, Value>) {
+    let Some(spec) = there(map, "spec") else { return };
+    set(spec, "concurrencyPolicy", "Allow");
+    set(spec, "suspend", false);
+    set(spec, "successfulJobsHistoryLimit", 3);
+    set(spec, "failedJobsHistoryLimit", 1);
+}
+
+fn horizontal_pod_autoscaler(map: &mut Map<String, Value>) {
+    let Some(spec) = there(map, "spec") else { return };
+    set(spec, "minReplicas", 1);
+    if is_empty(spec, "metrics") {
+        let target = json!({"type": "Utilization", "averageUtilization": 80});
+        let metric = json!({"type": "Resource", "resource": {"name": "cpu", "target": target}});
+        spec.insert("metrics".to_owned(), json!([metric]));
+    }
+    let Some(behavior) = there(spec, "behavior") else { return };
+    let percent = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
+    if let Some(up) = sub(behavior, "scaleUp") {
+        set(up, "stabilizationWindowSeconds", 0);
+        set(up, "selectPolicy", "Max");
+        if !has(up, "policies") {
+            let pods = json!({"type": "Pods", "value": 4, "periodSeconds": 15});
+            up.insert("policies".to_owned(), json!([pods, percent]));
+        }
+    }
+    if let Some(down) = sub(behavior, "scaleDown") {
+        set(down, "selectPolicy", "Max");
+        if !has(down, "policies") {
+            down.insert("policies".to_owned(), json!([percent]));
+        }
+    }
+}
+
+fn network_policy(map: &mut Map<String, Value>) {
+    if is_empty(map, "policyTypes") {
+        let types = if is_empty(map, "egress") { json!(["Ingress"]) } else { json!(["Ingress", "Egress"]) };
+        map.insert("policyTypes".to_owned(), types);
+    }
+}
+
+fn subject(map: &mut Map<String, Value>) {
+    if matches!(text(map, "kind"), "User" | "Group") {
+        set(map, "apiGroup", "rbac.authorization.k8s.io");
+    }
+}
+
+fn storage_class(map: &mut Map<String, Value>) {
+    set(map, "reclaimPolicy", "Delete");
+    set(map, "volumeBindingMode", "Immediate");
+}
+
+fn csi_driver(map: &mut Map<String, Value>) {
+    set(map, "attachRequired", true);
+    for field in ["podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"] {
+        set(map, field, false);
+    }
+    set(map, "fsGroupPolicy", "ReadWriteOnceWithFSType");
+    if is_empty(map, "volumeLifecycleModes") {
+        map.insert("volumeLifecycleModes".to_owned(), json!(["Persistent"]));
+    }
+}
+
+fn webhook(map: &mut Map<String, Value>) {
+    set(map, "failurePolicy", "Fail");
+    match_resources(map);
+    set(map, "timeoutSeconds", 10);
+}
+
+fn mutating_webhook(map: &mut Map<String, Value>) {
+    webhook(map);
+    set(map, "reinvocationPolicy", "Never");
+}
+
+fn match_resources(map: &mut Map<String, Value>) {
+    set(map, "matchPolicy", "Equivalent");
+    sub(map, "namespaceSelector");
+    sub(map, "objectSelector");
+}
+
+fn endpoint_port(map: &mut Map<String, Value>) {
+    if !has(map, "name") {
+        map.insert("name".to_owned(), "".into());
+    }
+    set(map, "protocol", "TCP");
+}
+
+fn exempt_level(map: &mut Map<String, Value>) {
+    set(map, "nominalConcurrencyShares", 0);
+    set(map, "lendablePercent", 0);
+}
+
+fn limited_level(map: &mut Map<String, Value>) {
+    set(map, "nominalConcurrencyShares", 30);
+    set(map, "lendablePercent", 0);
+}
+
+fn queuing(map: &mut Map<String, Value>) {
+    number(map, "queues", 64);
+    number(map, "handSize", 8);
+    number(map, "queueLengthLimit", 50);
+}
+
+fn device_request(map: &mut Map<String, Value>) {
+    set(map, "allocationMode", "ExactCount");
+    if text(map, "allocationMode") == "ExactCount" {
+        number(map, "count", 1);
+    }
+}

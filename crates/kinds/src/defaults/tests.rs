@@ -1,0 +1,106 @@
+use serde_json::{Value, json};
+
+fn check(group: &str, kind: &str, mut object: Value, expect: Value) {
+    let id = api::object_type(group, "v1", kind).expect("a built-in kind");
+    super::apply(id, &mut object);
+    assert_eq!(object, expect, "{kind}");
+    super::apply(id, &mut object);
+    assert_eq!(object, expect, "{kind} again");
+}
+
+#[test]
+fn deployment() {
+    check(
+        "apps",
+        "Deployment",
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "nginx:1.27",
+            "ports": [{"containerPort": 80}], "readinessProbe": {"httpGet": {"port": 80}}}]}}}}),
+        json!({"spec": {
+            "replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600,
+            "strategy": {"type": "RollingUpdate",
+                         "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}},
+            "template": {"spec": {
+                "dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "schedulerName": "default-scheduler",
+                "securityContext": {}, "terminationGracePeriodSeconds": 30,
+                "containers": [{"name": "c", "image": "nginx:1.27", "imagePullPolicy": "IfNotPresent",
+                    "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
+                    "ports": [{"containerPort": 80, "protocol": "TCP"}],
+                    "readinessProbe": {"httpGet": {"port": 80, "path": "/", "scheme": "HTTP"},
+                        "timeoutSeconds": 1, "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3}}],
+            }},
+        }}),
+    );
+}
+
+#[test]
+fn pod_rules_are_not_for_templates() {
+    let spec = json!({"containers": [{"name": "c", "image": "busybox", "resources": {"limits": {"cpu": "1"}},
+        "ports": [{"containerPort": 80}]}], "hostNetwork": true, "volumes": [{"name": "v"}]});
+    let id = api::object_type("", "v1", "Pod").unwrap();
+    let mut pod = json!({"spec": spec});
+    super::apply(id, &mut pod);
+    let container = &pod["spec"]["containers"][0];
+    assert_eq!(container["resources"]["requests"], json!({"cpu": "1"}));
+    assert_eq!(container["ports"][0]["hostPort"], 80);
+    assert_eq!(container["imagePullPolicy"], "Always");
+    assert_eq!(pod["spec"]["volumes"], json!([{"name": "v", "emptyDir": {}}]));
+    assert_eq!(pod["spec"]["enableServiceLinks"], true);
+    let id = api::object_type("", "v1", "PodTemplate").unwrap();
+    let mut template = json!({"template": {"spec": pod["spec"]}});
+    template["template"]["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}});
+    super::apply(id, &mut template);
+    assert_eq!(template["template"]["spec"]["containers"][0]["resources"], json!({"limits": {"cpu": "1"}}));
+}
+
+#[test]
+fn service() {
+    check(
+        "",
+        "Service",
+        json!({"spec": {"type": "NodePort", "ports": [{"port": 80}, {"port": 53, "protocol": "UDP", "targetPort": "dns"}]}}),
+        json!({"spec": {"type": "NodePort", "sessionAffinity": "None", "externalTrafficPolicy": "Cluster",
+            "internalTrafficPolicy": "Cluster",
+            "ports": [{"port": 80, "targetPort": 80, "protocol": "TCP"},
+                      {"port": 53, "protocol": "UDP", "targetPort": "dns"}]}}),
+    );
+    check(
+        "",
+        "Service",
+        json!({"spec": {"type": "ExternalName"}}),
+        json!({"spec": {"type": "ExternalName", "sessionAffinity": "None"}}),
+    );
+}
+
+#[test]
+fn small_ones() {
+    check("", "ConfigMap", json!({"data": {"a": "b"}}), json!({"data": {"a": "b"}}));
+    check("", "Secret", json!({}), json!({"type": "Opaque"}));
+    check(
+        "",
+        "Namespace",
+        json!({"metadata": {"name": "n"}}),
+        json!({"metadata": {"name": "n", "labels": {"kubernetes.io/metadata.name": "n"}}, "status": {"phase": "Active"}}),
+    );
+    check(
+        "rbac.authorization.k8s.io",
+        "RoleBinding",
+        json!({"roleRef": {"kind": "Role"}, "subjects": [{"kind": "User"}, {"kind": "ServiceAccount"}]}),
+        json!({"roleRef": {"kind": "Role", "apiGroup": "rbac.authorization.k8s.io"},
+               "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io"}, {"kind": "ServiceAccount"}]}),
+    );
+    check(
+        "batch",
+        "Job",
+        json!({"spec": {}}),
+        json!({"spec": {"completions": 1, "parallelism": 1, "backoffLimit": 6, "completionMode": "NonIndexed",
+            "suspend": false, "podReplacementPolicy": "TerminatingOrFailed", "manualSelector": false}}),
+    );
+}
+
+#[test]
+fn every_rule_has_its_type() {
+    for (name, _) in super::core::RULES.iter().chain(super::groups::RULES) {
+        let found = api::schema().find(&format!("io.k8s.api.{name}"));
+        assert!(found.or_else(|| api::schema().find(&format!("io.k8s.{name}"))).is_some(), "{name}");
+    }
+}

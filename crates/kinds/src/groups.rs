@@ -1,0 +1,86 @@
+//! The groups whose kinds have flags but few rules of their own.
+
+use crate::strategy::{GENERIC, GarbageCollection, Strategy, label, path_segment};
+
+const GENERATION: Strategy = Strategy { generation: true, ..GENERIC };
+const CONDITIONAL: Strategy = Strategy { allow_unconditional_update: false, ..GENERIC };
+const SHOWS_DELETED: Strategy = Strategy { returns_deleted: true, ..GENERIC };
+
+pub fn admissionregistration(_kind: &str) -> Option<&'static Strategy> {
+    const STRATEGY: Strategy = Strategy { generation: true, allow_unconditional_update: false, ..GENERIC };
+    Some(&STRATEGY)
+}
+
+pub fn apps(kind: &str) -> Option<&'static Strategy> {
+    const REPLICA_SET: Strategy =
+        Strategy { selectable: &[("status.replicas", "/status/replicas", "0")], ..GENERATION };
+    const STATEFUL_SET: Strategy = Strategy { name: label, ..GENERATION };
+    Some(match kind {
+        "ControllerRevision" => &GENERIC,
+        "ReplicaSet" => &REPLICA_SET,
+        "StatefulSet" => &STATEFUL_SET,
+        _ => &GENERATION,
+    })
+}
+
+pub fn batch(kind: &str) -> Option<&'static Strategy> {
+    const JOB: Strategy = Strategy {
+        garbage_collection: GarbageCollection::Orphan,
+        selectable: &[("status.successful", "/status/succeeded", "0")],
+        ..GENERATION
+    };
+    const CRON_JOB: Strategy = Strategy { garbage_collection: GarbageCollection::Orphan, ..GENERATION };
+    Some(if kind == "Job" { &JOB } else { &CRON_JOB })
+}
+
+pub fn certificates(kind: &str) -> Option<&'static Strategy> {
+    const CSR: Strategy = Strategy { selectable: &[("spec.signerName", "/spec/signerName", "")], ..GENERIC };
+    Some(if kind == "CertificateSigningRequest" { &CSR } else { &CONDITIONAL })
+}
+
+pub fn coordination(_kind: &str) -> Option<&'static Strategy> {
+    const LEASE: Strategy =
+        Strategy { allow_create_on_update: true, allow_unconditional_update: false, ..GENERIC };
+    Some(&LEASE)
+}
+
+pub fn generation(_kind: &str) -> Option<&'static Strategy> {
+    Some(&GENERATION)
+}
+
+pub fn networking(kind: &str) -> Option<&'static Strategy> {
+    Some(match kind {
+        "Ingress" | "IngressClass" | "NetworkPolicy" => &GENERATION,
+        _ => &GENERIC,
+    })
+}
+
+pub fn node(_kind: &str) -> Option<&'static Strategy> {
+    const RUNTIME_CLASS: Strategy =
+        Strategy { allow_create_on_update: true, allow_unconditional_update: false, ..GENERIC };
+    Some(&RUNTIME_CLASS)
+}
+
+pub fn policy(_kind: &str) -> Option<&'static Strategy> {
+    const BUDGET: Strategy = Strategy { generation: true, allow_unconditional_update: false, ..GENERIC };
+    Some(&BUDGET)
+}
+
+pub fn rbac(_kind: &str) -> Option<&'static Strategy> {
+    const RBAC: Strategy = Strategy { name: path_segment, allow_create_on_update: true, ..GENERIC };
+    Some(&RBAC)
+}
+
+pub fn resource(_kind: &str) -> Option<&'static Strategy> {
+    Some(&SHOWS_DELETED)
+}
+
+pub fn storage(kind: &str) -> Option<&'static Strategy> {
+    const CONDITIONAL_SHOWN: Strategy =
+        Strategy { allow_unconditional_update: false, returns_deleted: true, ..GENERIC };
+    Some(match kind {
+        "StorageClass" | "VolumeAttributesClass" => &SHOWS_DELETED,
+        "CSIStorageCapacity" => &CONDITIONAL,
+        _ => &CONDITIONAL_SHOWN,
+    })
+}
