@@ -1,0 +1,383 @@
+//! Which fields of an object there are, and which differ between two objects, by the field plan: lists that
+//! are maps or sets are walked element by element, atomic ones are leaves.
+//!
+//! The rules are those of structured-merge-diff (`typed/tofieldset.go`, `typed/compare.go`).
+
+use serde_json::{Map, Value};
+
+use super::set::{FieldSet, Part, PathElement};
+use crate::schema::{Field, List, ListType, Name, Omit, Schema, Shape, Type, TypeId};
+
+/// What a write did to an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Comparison {
+    pub added: FieldSet,
+    pub modified: FieldSet,
+    pub removed: FieldSet,
+}
+
+/// The fields of an object of the type `ty`: its leaves, every element of a list that merges, every entry of
+/// a map, and empty maps.
+pub fn set_of(schema: &Schema, ty: TypeId, object: &Value) -> FieldSet {
+    let walk = Walk { schema };
+    walk.set(Plan::Struct(&schema[ty]), object).below
+}
+
+/// What differs between two objects of one type. Without an old object, the new one is compared with an
+/// empty object of its type (in which Go's struct fields are there, but empty).
+pub fn compare(schema: &Schema, ty: TypeId, old: Option<&Value>, new: &Value) -> Comparison {
+    let walk = Walk { schema };
+    let old = old.map_or(Side::Zero, Side::Some);
+    let diff = walk.compare(Plan::Struct(&schema[ty]), old, Side::Some(new));
+    Comparison { added: diff.added.below, modified: diff.modified.below, removed: diff.removed.below }
+}
+
+/// How values at some place are to be walked.
+#[derive(Clone, Copy)]
+enum Plan<'a> {
+    Struct(&'a Type),
+    Map(&'a Shape),
+    /// A list of the sort map or set.
+    List(&'a List),
+    Scalar(&'a Shape),
+    /// A list or map that counts as one value.
+    Leaf,
+    /// No plan: maps are walked, lists count as one value.
+    Free,
+}
+
+#[derive(Clone, Copy)]
+enum Side<'a> {
+    Absent,
+    /// The field of an empty object: there, and at its type's zero value.
+    Zero,
+    Some(&'a Value),
+}
+
+impl<'a> Side<'a> {
+    fn is_absent(&self) -> bool {
+        matches!(self, Side::Absent)
+    }
+
+    fn map(&self) -> Option<&'a Map<String, Value>> {
+        match self {
+            Side::Some(value) => value.as_object(),
+            _ => None,
+        }
+    }
+
+    fn list(&self) -> &'a [Value] {
+        match self {
+            Side::Some(Value::Array(list)) => list,
+            _ => &[],
+        }
+    }
+}
+
+#[derive(Default)]
+struct Diff {
+    added: Part,
+    modified: Part,
+    removed: Part,
+}
+
+impl Diff {
+    fn push(&mut self, element: PathElement, diff: Diff) {
+        let parts = [
+            (&mut self.added.below, diff.added),
+            (&mut self.modified.below, diff.modified),
+            (&mut self.removed.below, diff.removed),
+        ];
+        let last = parts.iter().rposition(|(_, part)| !part.is_empty());
+        let mut element = Some(element);
+        for (at, (set, part)) in parts.into_iter().enumerate() {
+            let name = if Some(at) == last { element.take() } else { element.clone() };
+            if let Some(name) = name {
+                set.push(name, part);
+            }
+        }
+    }
+}
+
+struct Walk<'a> {
+    schema: &'a Schema,
+}
+
+impl<'a> Walk<'a> {
+    fn plan(&self, shape: &'a Shape) -> Plan<'a> {
+        match shape {
+            Shape::Message(id) => {
+                let ty = &self.schema[*id];
+                if ty.atomic { Plan::Leaf } else { Plan::Struct(ty) }
+            }
+            Shape::Map(map) => Plan::Map(&map.value),
+            Shape::List(list) if list.kind == ListType::Atomic => Plan::Leaf,
+            Shape::List(list) => Plan::List(list),
+            Shape::RawExtension | Shape::FieldsV1 => Plan::Free,
+            Shape::Json | Shape::SchemaOrBool(_) | Shape::SchemaOrArray(_) | Shape::SchemaOrStrings(_) => {
+                Plan::Free
+            }
+            scalar => Plan::Scalar(scalar),
+        }
+    }
+
+    fn plan_of_field(&self, field: &'a Field) -> Plan<'a> {
+        match (field.atomic, &field.shape) {
+            (Some(true), _) => Plan::Leaf,
+            (Some(false), Shape::Message(id)) => Plan::Struct(&self.schema[*id]),
+            (_, shape) => self.plan(shape),
+        }
+    }
+
+    fn set(&self, plan: Plan<'a>, value: &Value) -> Part {
+        let mut part = Part::default();
+        match (plan, value) {
+            (Plan::Struct(_) | Plan::Map(_) | Plan::Free, Value::Object(map)) => {
+                let mut keys: Vec<_> = map.iter().collect();
+                keys.sort_unstable_by_key(|(key, _)| *key);
+                for (key, value) in keys {
+                    let (name, plan, named) = self.entry(plan, key);
+                    let mut below = self.set(plan, value);
+                    below.member |= !named || value.is_null() || value.as_object().is_some_and(Map::is_empty);
+                    part.below.push(PathElement::Field(name), below);
+                }
+            }
+            (Plan::List(list), Value::Array(values)) => {
+                for (element, values) in self.elements(list, values) {
+                    let below = match values.as_slice() {
+                        [one] => Part { member: true, ..self.set(self.plan(&list.element), one) },
+                        _ => Part::leaf(),
+                    };
+                    part.below.push(element, below);
+                }
+            }
+            (Plan::Struct(_) | Plan::Map(_) | Plan::List(_), _) => {}
+            (Plan::Leaf | Plan::Scalar(_) | Plan::Free, _) => part.member = true,
+        }
+        part
+    }
+
+    /// The name, the plan, and whether the type declares the field.
+    fn entry(&self, plan: Plan<'a>, key: &str) -> (Name, Plan<'a>, bool) {
+        let owned = || Name::Owned(key.to_string());
+        match plan {
+            Plan::Struct(ty) => match ty.field(key) {
+                Some(field) => (field.name.clone(), self.plan_of_field(field), true),
+                None => (owned(), Plan::Free, false),
+            },
+            Plan::Map(value) => (owned(), self.plan(value), false),
+            _ => (owned(), Plan::Free, false),
+        }
+    }
+
+    /// The elements of a list in canonical order, each with every value of its key.
+    fn elements<'v>(&self, list: &'a List, values: &'v [Value]) -> Vec<(PathElement, Vec<&'v Value>)> {
+        let mut elements: Vec<(PathElement, Vec<&Value>)> = Vec::with_capacity(values.len());
+        for value in values {
+            let Some(element) = self.element(list, value) else { continue };
+            elements.push((element, vec![value]));
+        }
+        elements.sort_by(|a, b| a.0.cmp(&b.0));
+        elements.dedup_by(|next, first| {
+            let same = next.0 == first.0;
+            if same {
+                first.1.append(&mut next.1);
+            }
+            same
+        });
+        elements
+    }
+
+    fn element(&self, list: &'a List, value: &Value) -> Option<PathElement> {
+        if list.kind == ListType::Set {
+            let scalar = !matches!(value, Value::Null | Value::Array(_) | Value::Object(_));
+            return scalar.then(|| PathElement::Value(value.clone()));
+        }
+        let map = value.as_object()?;
+        let mut keys = Vec::with_capacity(list.keys.len());
+        for name in &list.keys {
+            let value = map.get(&**name).cloned().or_else(|| {
+                let field = self.schema[list.element.message()?].field(name)?;
+                serde_json::from_str(field.default.as_deref()?).ok()
+            });
+            keys.extend(value.map(|value| (name.clone(), value)));
+        }
+        keys.sort_by(|a, b| a.0.cmp(&b.0));
+        (!keys.is_empty()).then_some(PathElement::Key(keys))
+    }
+
+    fn compare(&self, plan: Plan<'a>, old: Side<'_>, new: Side<'_>) -> Diff {
+        match plan {
+            Plan::Struct(_) | Plan::Map(_) => self.compare_maps(plan, old, new),
+            Plan::List(list) => self.compare_lists(list, old, new),
+            Plan::Scalar(shape) => leaf(old, new, |value| is_zero(shape, value)),
+            Plan::Leaf => leaf(old, new, is_empty),
+            Plan::Free => match (old.map(), new.map()) {
+                (None, None) => leaf(old, new, is_empty),
+                (Some(_), Some(_)) => self.compare_maps(plan, old, new),
+                // a map came, went, or took another's place
+                (a, b) => {
+                    let nothing =
+                        |side: &Side<'_>| matches!(side, Side::Absent | Side::Zero | Side::Some(Value::Null));
+                    let mut diff = self.compare_maps(plan, old, new);
+                    let other = if a.is_none() { old } else { new };
+                    diff.modified.member |= !nothing(&other) && a.is_some() != b.is_some();
+                    diff
+                }
+            },
+        }
+    }
+
+    fn compare_maps(&self, plan: Plan<'a>, old: Side<'_>, new: Side<'_>) -> Diff {
+        let (left, right) = (old.map(), new.map());
+        let ty = match plan {
+            Plan::Struct(ty) => Some(ty),
+            _ => None,
+        };
+        let zero = ty.filter(|_| matches!(old, Side::Zero));
+        let empty = |map: Option<&Map<String, Value>>| map.is_none_or(Map::is_empty);
+        if empty(left) && empty(right) {
+            return leaf(old, new, is_empty);
+        }
+        let mut diff = Diff::default();
+        let (nothing_left, nothing_right) = (Map::new(), Map::new());
+        let mut left = left.unwrap_or(&nothing_left).iter().peekable();
+        for (key, value) in right.unwrap_or(&nothing_right) {
+            while let Some((key, value)) = left.next_if(|(l, _)| *l < key) {
+                self.entry_diff(plan, key, Side::Some(value), Side::Absent, &mut diff);
+            }
+            let before = match left.next_if(|(l, _)| *l == key) {
+                Some((_, value)) => Side::Some(value),
+                None => match zero.and_then(|ty| ty.field(key)) {
+                    Some(field) if is_there_when_zero(field) => Side::Zero,
+                    _ => Side::Absent,
+                },
+            };
+            if let Side::Some(before) = before
+                && before == value
+            {
+                continue;
+            }
+            self.entry_diff(plan, key, before, Side::Some(value), &mut diff);
+        }
+        for (key, value) in left {
+            self.entry_diff(plan, key, Side::Some(value), Side::Absent, &mut diff);
+        }
+        came_or_went(old, new, &mut diff);
+        diff
+    }
+
+    fn entry_diff(&self, plan: Plan<'a>, key: &str, old: Side<'_>, new: Side<'_>, diff: &mut Diff) {
+        let (name, plan, _) = self.entry(plan, key);
+        diff.push(PathElement::Field(name), self.compare(plan, old, new));
+    }
+
+    fn compare_lists(&self, list: &'a List, old: Side<'_>, new: Side<'_>) -> Diff {
+        if old.list().is_empty() && new.list().is_empty() {
+            return leaf(old, new, is_empty);
+        }
+        let mut diff = Diff::default();
+        let left = self.elements(list, old.list());
+        let mut left = left.into_iter().peekable();
+        for (element, values) in self.elements(list, new.list()) {
+            while let Some((element, values)) = left.next_if(|(l, _)| *l < element) {
+                diff.push(element, self.compare_element(list, &values, &[]));
+            }
+            let before = left.next_if(|(l, _)| *l == element).map(|(_, values)| values);
+            let inner = self.compare_element(list, before.as_deref().unwrap_or_default(), &values);
+            diff.push(element, inner);
+        }
+        for (element, values) in left {
+            diff.push(element, self.compare_element(list, &values, &[]));
+        }
+        came_or_went(old, new, &mut diff);
+        diff
+    }
+
+    /// One key of a list, which may stand there more than once.
+    fn compare_element(&self, list: &'a List, old: &[&Value], new: &[&Value]) -> Diff {
+        let plan = self.plan(&list.element);
+        match (old.len(), new.len()) {
+            (0..=1, 0..=1) => {
+                let old = old.first().map_or(Side::Absent, |v| Side::Some(v));
+                let new = new.first().map_or(Side::Absent, |v| Side::Some(v));
+                self.compare(plan, old, new)
+            }
+            (2.., 2..) => {
+                let mut diff = Diff::default();
+                diff.modified.member = old != new;
+                diff
+            }
+            (2.., _) => {
+                let mut diff = match new.first() {
+                    Some(new) => self.compare(plan, Side::Absent, Side::Some(new)),
+                    None => Diff::default(),
+                };
+                diff.removed.member = true;
+                diff
+            }
+            (_, _) => {
+                let mut diff = match old.first() {
+                    Some(old) => self.compare(plan, Side::Some(old), Side::Absent),
+                    None => Diff::default(),
+                };
+                diff.added.member = true;
+                diff
+            }
+        }
+    }
+}
+
+fn came_or_went(old: Side<'_>, new: Side<'_>, diff: &mut Diff) {
+    if old.is_absent() {
+        diff.added.member = true;
+    } else if new.is_absent() {
+        diff.removed.member = true;
+    }
+}
+
+fn leaf(old: Side<'_>, new: Side<'_>, zero: impl Fn(&Value) -> bool) -> Diff {
+    let mut diff = Diff::default();
+    match (old, new) {
+        (Side::Absent, _) | (_, Side::Absent) => came_or_went(old, new, &mut diff),
+        (Side::Some(old), Side::Some(new)) => diff.modified.member = old != new,
+        (Side::Zero, Side::Some(value)) | (Side::Some(value), Side::Zero) => {
+            diff.modified.member = !zero(value);
+        }
+        (Side::Zero, Side::Zero) => {}
+    }
+    diff
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
+/// Whether this is how the zero value of the shape is written.
+fn is_zero(shape: &Shape, value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(flag) => !flag,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => match shape {
+            Shape::Quantity => text == "0",
+            Shape::Duration => text == "0s",
+            _ => text.is_empty(),
+        },
+        Value::Array(_) | Value::Object(_) => is_empty(value),
+    }
+}
+
+/// Whether an empty object of the type has the field at all in JSON.
+fn is_there_when_zero(field: &Field) -> bool {
+    match field.omit {
+        Omit::Never => true,
+        Omit::Empty => !field.pointer && field.shape.is_struct(),
+        Omit::Zero => false,
+    }
+}

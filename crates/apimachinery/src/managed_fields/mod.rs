@@ -1,0 +1,221 @@
+//! Which manager set which field: `metadata.managedFields`, written at every write.
+//!
+//! [`Update`] is the path of every writer that does not apply. [`FieldSet`] is a set of paths and its JSON
+//! form, [`compare()`] finds what a write changed, [`decode`] and [`encode`] read and write the list. What
+//! changes here follows upstream's `apimachinery/pkg/util/managedfields` and KEP-555.
+//!
+//! Entries of other versions of an API are treated as if their fields had the same names; fields whose list
+//! type has changed since they were recorded are not moved.
+
+mod compare;
+mod entries;
+mod set;
+
+use std::sync::LazyLock;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::field::is_print;
+use crate::schema::{Name, Schema, TypeId};
+
+pub use compare::{Comparison, compare, set_of};
+pub use entries::{Entry, Error, Operation, decode, encode};
+pub use set::{FieldSet, PathElement};
+
+/// How many entries of updaters an object keeps.
+const MAX_UPDATE_ENTRIES: usize = 10;
+/// Whom older ones are put down to.
+const OLD_UPDATES: &str = "ancient-changes";
+
+/// Fields that nobody owns, besides apiVersion and kind.
+const UNOWNED_METADATA: [&str; 9] = [
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "clusterName",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+];
+
+/// Who is writing: the `fieldManager` parameter, or the program's name in the User-Agent.
+pub fn manager_name(field_manager: &str, user_agent: &str) -> String {
+    if !field_manager.is_empty() {
+        return field_manager.to_string();
+    }
+    let program = user_agent.split('/').next().unwrap_or_default();
+    let mut name = String::with_capacity(program.len().min(128));
+    for c in program.chars().filter(|c| is_print(*c)) {
+        if name.len() + c.len_utf8() > 128 {
+            break;
+        }
+        name.push(c);
+    }
+    name
+}
+
+/// One write that is not an apply.
+#[derive(Clone, Copy)]
+pub struct Update<'a> {
+    pub schema: &'a Schema,
+    /// The type of both objects.
+    pub ty: TypeId,
+    /// The version that the request speaks: `v1`, `apps/v1`.
+    pub api_version: &'a str,
+    /// From [`manager_name`]; empty is written as `unknown`.
+    pub manager: &'a str,
+    /// Empty for writes to the object itself.
+    pub subresource: &'a str,
+    pub now: Timestamp,
+    /// What this endpoint does not let be written (status, or everything but it), such as
+    /// `FieldSet::of_fields(&[&["status"]])`.
+    pub reset: &'a FieldSet,
+}
+
+impl Update<'_> {
+    /// Sets `metadata.managedFields` of `new`, the object after admission, from what was known of `live`
+    /// (`None`: it is being created) and what the write changed.
+    ///
+    /// A client that sends a list takes it in the place of what is known; one that sends `[]` or `[{}]`
+    /// resets it. Since reading an object may drop an empty list, `reset_by_client` can say so too.
+    pub fn apply(&self, live: Option<&Value>, new: &mut Value, reset_by_client: bool) {
+        let given = new["metadata"].as_object_mut().and_then(|meta| meta.remove("managedFields"));
+        let known = || decode(live.map(|live| &live["metadata"]["managedFields"])).unwrap_or_default();
+        let entries = if !self.subresource.is_empty() {
+            known()
+        } else if reset_by_client || given.as_ref().is_some_and(is_reset) {
+            Vec::new()
+        } else {
+            match decode(given.as_ref()) {
+                Ok(entries) if !entries.is_empty() => entries,
+                _ => known(),
+            }
+        };
+        if entries.is_empty() && live.is_some_and(|live| live["metadata"]["uid"].is_string()) {
+            // nothing was tracked, and only an apply starts to
+            return;
+        }
+        let entries = self.update(live, new, entries);
+        if let (Some(managed), Value::Object(object)) = (encode(entries), new) {
+            let metadata = object.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(metadata) = metadata {
+                metadata.insert("managedFields".to_string(), managed);
+            }
+        }
+    }
+
+    fn update(&self, live: Option<&Value>, new: &Value, mut entries: Vec<Entry>) -> Vec<Entry> {
+        let mut diff = compare(self.schema, self.ty, live, new);
+        for set in [&mut diff.added, &mut diff.modified, &mut diff.removed] {
+            set.subtract_trees(self.reset);
+        }
+        let mut mine = diff.modified.union(diff.added);
+        for entry in &mut entries {
+            entry.fields.subtract(&mine);
+            entry.fields.subtract(&diff.removed);
+        }
+        entries.retain(|entry| !entry.fields.is_empty());
+        mine.subtract(&UNOWNED);
+        if !mine.is_empty() {
+            let manager = if self.manager.is_empty() { "unknown" } else { self.manager };
+            let entry = Entry {
+                manager: manager.to_string(),
+                operation: Operation::Update,
+                api_version: self.api_version.to_string(),
+                subresource: self.subresource.to_string(),
+                time: Some(self.now),
+                fields: mine,
+            };
+            match entries.iter_mut().find(|known| known.same_manager(&entry)) {
+                Some(known) => {
+                    known.fields = std::mem::take(&mut known.fields).union(entry.fields);
+                    known.time = entry.time;
+                }
+                None => entries.push(entry),
+            }
+        }
+        cap(entries)
+    }
+}
+
+fn is_reset(managed: &Value) -> bool {
+    match managed.as_array().map(Vec::as_slice) {
+        Some([]) => true,
+        Some([only]) => only.as_object().is_some_and(Map::is_empty),
+        _ => false,
+    }
+}
+
+static UNOWNED: LazyLock<FieldSet> = LazyLock::new(|| {
+    let field = |name: &'static str| PathElement::Field(Name::Borrowed(name));
+    let mut set = FieldSet::new();
+    for name in ["apiVersion", "kind", "metadata"] {
+        set.insert([field(name)]);
+    }
+    for name in UNOWNED_METADATA {
+        set.insert([field("metadata"), field(name)]);
+    }
+    set
+});
+
+/// Puts the oldest entries of updaters together, version by version, until few enough are left.
+fn cap(mut entries: Vec<Entry>) -> Vec<Entry> {
+    let updaters = |entries: &[Entry]| entries.iter().filter(|e| e.operation == Operation::Update).count();
+    let mut left = updaters(&entries);
+    if left <= MAX_UPDATE_ENTRIES {
+        return entries;
+    }
+    entries.sort_by(|a, b| {
+        (a.seconds(), &a.manager, &a.api_version, &a.subresource).cmp(&(
+            b.seconds(),
+            &b.manager,
+            &b.api_version,
+            &b.subresource,
+        ))
+    });
+    let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let first = kept
+            .iter_mut()
+            .find(|known| known.operation == Operation::Update && known.api_version == entry.api_version);
+        match first {
+            Some(bucket) if left > MAX_UPDATE_ENTRIES && entry.operation == Operation::Update => {
+                bucket.manager = OLD_UPDATES.to_string();
+                bucket.subresource = String::new();
+                bucket.fields = std::mem::take(&mut bucket.fields).union(entry.fields);
+                bucket.time = entry.time;
+                left -= 1;
+            }
+            _ => kept.push(entry),
+        }
+    }
+    kept
+}
+
+/// Whether two objects are the same but for the times of their entries, so that a write between them need
+/// not happen.
+pub fn equal_but_for_times(a: &Value, b: &Value) -> bool {
+    same(a, b, "metadata", |a, b| {
+        same(a, b, "managedFields", |a, b| match (a, b) {
+            (Value::Array(a), Value::Array(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b, "time", |_, _| true))
+            }
+            (a, b) => a == b,
+        })
+    })
+}
+
+/// Whether two objects are the same where `key` is compared in its own way (null if absent).
+fn same(a: &Value, b: &Value, key: &str, special: impl Fn(&Value, &Value) -> bool) -> bool {
+    let (Value::Object(left), Value::Object(right)) = (a, b) else { return a == b };
+    let others = |map: &Map<String, Value>| map.len() - usize::from(map.contains_key(key));
+    others(left) == others(right)
+        && left.iter().all(|(k, value)| k == key || right.get(k) == Some(value))
+        && special(&a[key], &b[key])
+}
+
+#[cfg(test)]
+mod tests;

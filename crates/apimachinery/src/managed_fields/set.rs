@@ -1,0 +1,384 @@
+//! Sets of field paths and their JSON form, FieldsV1.
+
+use std::cmp::Ordering;
+
+use serde_json::{Map, Number, Value};
+
+use crate::schema::Name;
+
+/// One step of a path. The order is the canonical one of FieldsV1: fields, then keys, values and indices.
+#[derive(Clone, Debug)]
+pub enum PathElement {
+    /// `f:name`, a field of a struct or a key of a map.
+    Field(Name),
+    /// `k:{"name":"x"}`, an element of a list by its keys, which are sorted by name.
+    Key(Vec<(Name, Value)>),
+    /// `v:"x"`, an element of a set.
+    Value(Value),
+    /// `i:0`, an element by its place. Nothing here makes them, but stored objects may hold them.
+    Index(i64),
+}
+
+impl PathElement {
+    fn rank(&self) -> u8 {
+        match self {
+            PathElement::Field(_) => 0,
+            PathElement::Key(_) => 1,
+            PathElement::Value(_) => 2,
+            PathElement::Index(_) => 3,
+        }
+    }
+
+    /// From FieldsV1; `None` if it is no path element.
+    pub fn parse(text: &str) -> Option<PathElement> {
+        let (sort, rest) = text.split_once(':')?;
+        Some(match sort {
+            "f" => PathElement::Field(Name::Owned(rest.to_string())),
+            "v" => PathElement::Value(serde_json::from_str(rest).ok()?),
+            "i" => PathElement::Index(rest.parse().ok()?),
+            "k" => {
+                let map: Map<String, Value> = serde_json::from_str(rest).ok()?;
+                let mut keys: Vec<_> = map.into_iter().map(|(k, v)| (Name::Owned(k), v)).collect();
+                keys.sort_by(|a, b| a.0.cmp(&b.0));
+                PathElement::Key(keys)
+            }
+            _ => return None,
+        })
+    }
+
+    /// As in FieldsV1.
+    pub fn text(&self) -> String {
+        match self {
+            PathElement::Field(name) => ["f:", name].concat(),
+            PathElement::Value(value) => format!("v:{value}"),
+            PathElement::Index(index) => format!("i:{index}"),
+            PathElement::Key(keys) => {
+                let mut out = String::from("k:{");
+                for (at, (name, value)) in keys.iter().enumerate() {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    write_string(&mut out, name);
+                    out.push(':');
+                    match value {
+                        Value::String(text) => write_string(&mut out, text),
+                        other => out.push_str(&other.to_string()),
+                    }
+                }
+                out.push('}');
+                out
+            }
+        }
+    }
+}
+
+fn write_string(out: &mut String, text: &str) {
+    let plain = |b: u8| b >= 0x20 && b != b'"' && b != b'\\';
+    if text.bytes().all(plain) {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&Value::from(text).to_string());
+    }
+}
+
+impl Ord for PathElement {
+    fn cmp(&self, other: &PathElement) -> Ordering {
+        match (self, other) {
+            (PathElement::Field(a), PathElement::Field(b)) => a.cmp(b),
+            (PathElement::Key(a), PathElement::Key(b)) => {
+                let pairs = a.iter().zip(b).map(|(a, b)| a.0.cmp(&b.0).then_with(|| compare(&a.1, &b.1)));
+                let first = pairs.into_iter().find(|order| order.is_ne());
+                first.unwrap_or_else(|| a.len().cmp(&b.len()))
+            }
+            (PathElement::Value(a), PathElement::Value(b)) => compare(a, b),
+            (PathElement::Index(a), PathElement::Index(b)) => a.cmp(b),
+            _ => self.rank().cmp(&other.rank()),
+        }
+    }
+}
+
+impl PartialOrd for PathElement {
+    fn partial_cmp(&self, other: &PathElement) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for PathElement {
+    fn eq(&self, other: &PathElement) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for PathElement {}
+
+fn number(a: &Number, b: &Number) -> Ordering {
+    match (a.as_i64(), b.as_i64()) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        _ => a.as_f64().unwrap_or(0.0).total_cmp(&b.as_f64().unwrap_or(0.0)),
+    }
+}
+
+/// The order of values: numbers, texts, booleans, lists, maps, null.
+fn compare(a: &Value, b: &Value) -> Ordering {
+    fn rank(value: &Value) -> u8 {
+        match value {
+            Value::Number(_) => 0,
+            Value::String(_) => 1,
+            Value::Bool(_) => 2,
+            Value::Array(_) => 3,
+            Value::Object(_) => 4,
+            Value::Null => 5,
+        }
+    }
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => number(a, b),
+        (Value::String(a), Value::String(b)) => a.cmp(b),
+        (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
+        (Value::Array(_), Value::Array(_)) | (Value::Object(_), Value::Object(_)) => {
+            a.to_string().cmp(&b.to_string())
+        }
+        _ => rank(a).cmp(&rank(b)),
+    }
+}
+
+/// A set of paths: a tree whose nodes are sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldSet {
+    nodes: Vec<Node>,
+}
+
+/// One element below some path. In a set, a node is a member or has children.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Node {
+    element: PathElement,
+    member: bool,
+    children: FieldSet,
+}
+
+/// A path within a set: itself, and what is below it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Part {
+    pub member: bool,
+    pub below: FieldSet,
+}
+
+impl Part {
+    pub fn leaf() -> Part {
+        Part { member: true, below: FieldSet::default() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        !self.member && self.below.is_empty()
+    }
+}
+
+fn by_element(node: &Node, element: &PathElement) -> Ordering {
+    node.element.cmp(element)
+}
+
+impl FieldSet {
+    pub fn new() -> FieldSet {
+        FieldSet::default()
+    }
+
+    /// A set of paths that consist of field names only: `[["status"], ["metadata", "name"]]`.
+    pub fn of_fields(paths: &[&[&str]]) -> FieldSet {
+        let mut set = FieldSet::new();
+        for path in paths {
+            set.insert(path.iter().map(|name| PathElement::Field(Name::Owned((*name).to_string()))));
+        }
+        set
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// How many paths it holds.
+    pub fn len(&self) -> usize {
+        self.nodes.iter().map(|node| usize::from(node.member) + node.children.len()).sum()
+    }
+
+    /// Adds a path. An empty path adds nothing.
+    pub fn insert(&mut self, path: impl IntoIterator<Item = PathElement>) {
+        let mut path = path.into_iter().peekable();
+        let mut set = self;
+        while let Some(element) = path.next() {
+            let at = match set.nodes.binary_search_by(|node| by_element(node, &element)) {
+                Ok(at) => at,
+                Err(at) => {
+                    set.nodes.insert(at, Node { element, member: false, children: FieldSet::new() });
+                    at
+                }
+            };
+            let node = &mut set.nodes[at];
+            node.member |= path.peek().is_none();
+            set = &mut node.children;
+        }
+    }
+
+    /// Whether this very path is a member.
+    pub fn has(&self, path: &[PathElement]) -> bool {
+        let Some((first, rest)) = path.split_first() else { return false };
+        let Some(node) = self.get(first) else { return false };
+        if rest.is_empty() { node.member } else { node.children.has(rest) }
+    }
+
+    fn get(&self, element: &PathElement) -> Option<&Node> {
+        let at = self.nodes.binary_search_by(|node| by_element(node, element)).ok()?;
+        self.nodes.get(at)
+    }
+
+    /// Appends what is at `element`, which must come after all that is there. Nothing is appended for nothing.
+    pub(super) fn push(&mut self, element: PathElement, part: Part) {
+        if !part.is_empty() {
+            debug_assert!(self.nodes.last().is_none_or(|last| last.element < element));
+            self.nodes.push(Node { element, member: part.member, children: part.below });
+        }
+    }
+
+    /// Paths that are in either.
+    pub fn union(self, other: FieldSet) -> FieldSet {
+        if self.is_empty() {
+            return other;
+        }
+        let mut nodes = Vec::with_capacity(self.nodes.len() + other.nodes.len());
+        let mut right = other.nodes.into_iter().peekable();
+        for mut node in self.nodes {
+            while let Some(before) = right.next_if(|r| r.element < node.element) {
+                nodes.push(before);
+            }
+            if let Some(same) = right.next_if(|r| r.element == node.element) {
+                node.member |= same.member;
+                node.children = node.children.union(same.children);
+            }
+            nodes.push(node);
+        }
+        nodes.extend(right);
+        FieldSet { nodes }
+    }
+
+    fn filter(&mut self, change: impl Fn(&mut Node)) {
+        self.nodes.retain_mut(|node| {
+            change(node);
+            node.member || !node.children.is_empty()
+        });
+    }
+
+    /// Without the members of `other`. Paths below a member of it stay.
+    pub fn subtract(&mut self, other: &FieldSet) {
+        if other.is_empty() {
+            return;
+        }
+        self.filter(|node| {
+            if let Some(same) = other.get(&node.element) {
+                node.member &= !same.member;
+                node.children.subtract(&same.children);
+            }
+        });
+    }
+
+    /// Without the members of `other` and everything below them.
+    pub fn subtract_trees(&mut self, other: &FieldSet) {
+        if other.is_empty() {
+            return;
+        }
+        self.filter(|node| match other.get(&node.element) {
+            Some(same) if same.member => (node.member, node.children) = (false, FieldSet::new()),
+            Some(same) => node.children.subtract_trees(&same.children),
+            None => {}
+        });
+    }
+
+    /// Whether both have a member in common.
+    pub fn intersects(&self, other: &FieldSet) -> bool {
+        self.nodes.iter().any(|node| {
+            other
+                .get(&node.element)
+                .is_some_and(|same| (node.member && same.member) || node.children.intersects(&same.children))
+        })
+    }
+
+    /// Paths that are in both.
+    pub fn intersection(&self, other: &FieldSet) -> FieldSet {
+        let both = |node: &Node| {
+            let same = other.get(&node.element)?;
+            let (member, children) = (node.member && same.member, node.children.intersection(&same.children));
+            (member || !children.is_empty()).then(|| Node { element: node.element.clone(), member, children })
+        };
+        FieldSet { nodes: self.nodes.iter().filter_map(both).collect() }
+    }
+
+    /// FieldsV1 as a value. The order of its keys is that of the map type, not the canonical one.
+    pub fn to_value(&self) -> Value {
+        self.value(false)
+    }
+
+    fn value(&self, this: bool) -> Value {
+        let mut map = Map::new();
+        if this && !self.is_empty() {
+            map.insert(".".into(), Value::Object(Map::new()));
+        }
+        for node in &self.nodes {
+            map.insert(node.element.text(), node.children.value(node.member));
+        }
+        Value::Object(map)
+    }
+
+    /// FieldsV1 as JSON text in the canonical order.
+    pub fn to_json(&self) -> String {
+        let mut out = String::new();
+        self.write(false, &mut out);
+        out
+    }
+
+    fn write(&self, this: bool, out: &mut String) {
+        out.push('{');
+        let mut comma = false;
+        if this && !self.is_empty() {
+            out.push_str("\".\":{}");
+            comma = true;
+        }
+        for node in &self.nodes {
+            if comma {
+                out.push(',');
+            }
+            comma = true;
+            write_string(out, &node.element.text());
+            out.push(':');
+            node.children.write(node.member, out);
+        }
+        out.push('}');
+    }
+
+    /// Reads FieldsV1. Keys of an unknown sort are left out; `None` if a known one is malformed.
+    pub fn from_value(value: &Value) -> Option<FieldSet> {
+        read(value).map(|part| part.below)
+    }
+}
+
+fn read(value: &Value) -> Option<Part> {
+    let mut part = Part::default();
+    for (key, value) in value.as_object()? {
+        if key == "." {
+            part.member = true;
+            continue;
+        }
+        let Some(element) = PathElement::parse(key) else {
+            match key.as_bytes() {
+                [b'f' | b'v' | b'k' | b'i', b':', ..] => return None,
+                [_, b':', ..] => continue,
+                _ => return None,
+            }
+        };
+        let below = read(value)?;
+        let node = Node { element, member: below.member, children: below.below };
+        part.below.nodes.push(node);
+    }
+    // an empty object stands for the path itself
+    part.member |= part.below.is_empty();
+    part.below.nodes.sort_by(|a, b| a.element.cmp(&b.element));
+    Some(part)
+}
