@@ -14,22 +14,27 @@
 //! It knows no Kubernetes: keys and values are bytes. It has one member and speaks no wire protocol. It reads
 //! no clock and makes no threads or randomness: all are given in.
 
+mod backup;
 pub mod disk;
 mod error;
 mod kv;
 mod lease;
+mod log;
 mod mvcc;
 mod queue;
+mod snapshot;
 mod store;
 mod sync;
 mod txn;
+mod upkeep;
 mod watch;
 mod writer;
 
+pub use backup::{Backup, restore};
 pub use error::{Error, OpenError};
 pub use kv::{Derived, KeyRange, KeyValue};
 pub use lease::{LeaseGrantResponse, LeaseTimeToLiveResponse, MAX_TTL};
-pub use store::{Config, Store};
+pub use store::{Config, Hash, Store};
 pub use txn::{
     Compare, DeleteResponse, Op, OpResponse, Put, PutResponse, Range, RangeResponse, Relation, Target, Txn,
     TxnResponse,

@@ -59,11 +59,21 @@ impl Queue {
         answer.await.unwrap_or(Err(Error::Stopped))
     }
 
-    /// Moves up to `max` proposals to `into`.
-    pub(crate) fn take(&self, max: usize, into: &mut Vec<Proposal>) {
+    /// Moves up to `max` proposals to `into`, or fewer when they have more than `max_bytes`.
+    pub(crate) fn take(&self, max: usize, max_bytes: usize, into: &mut Vec<Proposal>) {
         let mut state = self.lock();
-        let count = state.proposals.len().min(max);
-        into.extend(state.proposals.drain(..count));
+        let mut bytes = 0;
+        while bytes <= max_bytes
+            && into.len() < max
+            && let Some(proposal) = state.proposals.pop_front()
+        {
+            bytes += proposal.request.size();
+            into.push(proposal);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().proposals.is_empty()
     }
 
     /// Blocks until something is there, or for `timeout`. False when the writer is to stop.
@@ -107,13 +117,15 @@ impl Queue {
         self.notify.notify_one();
     }
 
+    /// Refuses everything that comes from now on.
+    pub(crate) fn refuse(&self, error: Error) {
+        self.lock().closed.get_or_insert(error);
+    }
+
     /// Refuses everything from now on, also what is queued.
     pub(crate) fn close(&self, error: Error) {
-        let refused = {
-            let mut state = self.lock();
-            state.closed.get_or_insert_with(|| error.clone());
-            std::mem::take(&mut state.proposals)
-        };
+        self.refuse(error.clone());
+        let refused = std::mem::take(&mut self.lock().proposals);
         for proposal in refused {
             // The asker may have gone.
             let _ = proposal.reply.send(Err(error.clone()));

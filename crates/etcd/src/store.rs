@@ -5,27 +5,36 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
+use crate::backup::Backup;
 use crate::disk::Disk;
 use crate::error::{Error, OpenError};
 use crate::kv::{KeyRange, KeyValue};
 use crate::lease::{LeaseGrantResponse, LeaseTimeToLiveResponse};
-use crate::mvcc::View;
-use crate::mvcc::range;
-use crate::mvcc::sequence::{Reply, Request};
+use crate::log::Segments;
+use crate::mvcc::sequence::{Core, Reply, Request};
+use crate::mvcc::{Effect, View, range};
 use crate::queue::Queue;
 use crate::txn::Compare;
 use crate::txn::{
     DeleteResponse, Op, OpResponse, Put, PutResponse, Range, RangeResponse, Relation, Target, Txn,
     TxnResponse,
 };
-use crate::watch::{Batch, Hub, Watch, WatchStream};
+use crate::watch::{Batch, Event, EventKind, Hub, Watch, WatchStream};
 use crate::writer::Writer;
+
+/// A watcher that catches up reads about so much of the log at once.
+const READ: usize = 256 << 10;
 
 /// How a store is laid out and limited. The defaults are for production.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Names the cluster in an empty directory; random. Ignored when the directory has one.
     pub cluster_id: u64,
+    /// The size of a log segment, which is preallocated.
+    pub segment_bytes: u64,
+    /// A snapshot is written when the log after the last one has so many bytes (or as many as that snapshot,
+    /// if it is larger).
+    pub snapshot_bytes: u64,
     /// Recent events are kept in memory up to so many bytes, for watchers.
     pub window_bytes: usize,
     /// Operations in one branch of a transaction; etcd's `--max-txn-ops`.
@@ -40,12 +49,22 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             cluster_id: 0,
+            segment_bytes: 16 << 20,
+            snapshot_bytes: 32 << 20,
             window_bytes: 4 << 20,
             max_txn_ops: 128,
             max_txn_bytes: 3 << 19,
             max_queue: 10_000,
         }
     }
+}
+
+/// See [`Store::hash`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hash {
+    pub revision: i64,
+    pub compact_revision: i64,
+    pub hash: u32,
 }
 
 /// A handle to the store; a clone is the same store. Reads answer at once from what is durable; writes go
@@ -62,6 +81,8 @@ pub(crate) struct Shared {
     pub queue: Queue,
     /// The newest visible revision, for those who wait for one.
     pub visible: tokio::sync::watch::Sender<i64>,
+    pub segments: Arc<Segments>,
+    pub cluster_id: u64,
     pub config: Config,
 }
 
@@ -97,8 +118,19 @@ impl Store {
     /// # Errors
     /// [`Error::Compacted`], [`Error::FutureRevision`], [`Error::History`].
     pub fn range(&self, request: &Range) -> Result<RangeResponse, Error> {
-        let view = self.shared.view.load_full();
-        range::range(&view, request, &|revision, key| self.shared.version(revision, key))
+        let mut tries = 0;
+        loop {
+            let view = self.shared.view.load_full();
+            let read = range::range(&view, request, &|revision, key| self.shared.version(revision, key));
+            match read {
+                // A compaction took away the place in the log that our view names, but not the version: a
+                // newer view has it elsewhere.
+                Err(Error::Compacted { .. }) if request.revision >= self.compact_revision() && tries < 3 => {
+                    tries += 1;
+                }
+                read => return read,
+            }
+        }
     }
 
     /// See [`Txn`]. Answers when its changes are durable.
@@ -110,6 +142,10 @@ impl Store {
     /// write may succeed. [`Error::Broken`], [`Error::Stopped`]: whether it was changed shows after a restart.
     pub async fn txn(&self, txn: Txn) -> Result<TxnResponse, Error> {
         txn.validate(self.shared.config.max_txn_ops, self.shared.config.max_txn_bytes)?;
+        if txn.is_read_only() {
+            let view = self.shared.view.load_full();
+            return Core::read_only(&view, &txn, &|revision, key| self.shared.version(revision, key));
+        }
         match self.shared.queue.propose(Request::Txn(txn)).await? {
             Reply::Txn(response) => Ok(response),
             other => unreachable!("a transaction was answered with {other:?}"),
@@ -228,6 +264,27 @@ impl Store {
         self.shared.view.load().leases.iter().map(|(_, lease)| lease.id).collect()
     }
 
+    /// A checksum over the newest state; equal on stores that hold the same.
+    pub fn hash(&self) -> Hash {
+        let view = self.shared.view.load_full();
+        let mut hasher = crc32fast::Hasher::new();
+        for (key, kv) in view.keys.iter() {
+            hasher.update(&(key.len() as u64).to_le_bytes());
+            hasher.update(key);
+            hasher.update(&(kv.value.len() as u64).to_le_bytes());
+            hasher.update(&kv.value);
+            for number in [kv.create_revision, kv.mod_revision, kv.version, kv.lease] {
+                hasher.update(&number.to_le_bytes());
+            }
+        }
+        Hash { revision: view.revision, compact_revision: view.compact_revision, hash: hasher.finalize() }
+    }
+
+    /// The newest state as a stream of bytes, for [`crate::restore`]; without older revisions.
+    pub fn backup(&self) -> Backup {
+        Backup::new(&self.shared.view.load(), self.shared.cluster_id)
+    }
+
     /// Forgets what only revisions before `revision` can see. Gives back the store's revision.
     ///
     /// # Errors
@@ -251,23 +308,79 @@ impl Store {
 
 impl Shared {
     /// A version that is no longer the newest.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] when the log does not hold that revision any more, [`Error::History`].
     pub(crate) fn version(&self, revision: i64, key: &Bytes) -> Result<Arc<KeyValue>, Error> {
-        self.hub.version(key, revision).ok_or_else(|| Error::History("not in the window".into()))
+        if let Some(kv) = self.hub.version(key, revision) {
+            return Ok(kv);
+        }
+        let entry = self.segments.cursor().entry(revision)?.ok_or_else(|| self.compacted())?;
+        let found = entry.effects.into_iter().find_map(|effect| match effect {
+            Effect::Put(kv) if kv.key == key => Some(kv),
+            _ => None,
+        });
+        found.ok_or_else(|| Error::History(format!("revision {revision} does not hold the key").into()))
     }
 
-    /// The batches of `from..=to` in `keys`, up to `max`, and the revision to go on from.
+    fn compacted(&self) -> Error {
+        Error::Compacted { compact_revision: self.view.load().compact_revision }
+    }
+
+    /// The batches of `from..=to` in `keys`, up to `max`, and the revision to go on from; sometimes fewer than
+    /// there are, so that one call does not take long.
     pub(crate) fn events(
         &self,
         keys: &KeyRange,
         from: i64,
         to: i64,
         max: usize,
-        _prev_kv: bool,
+        prev_kv: bool,
     ) -> Result<(Vec<Arc<Batch>>, i64), Error> {
-        let compact_revision = self.view.load().compact_revision;
-        if from < compact_revision {
-            return Err(Error::Compacted { compact_revision });
+        // In this order: a compaction becomes visible before its revisions leave the index. So what is before
+        // the index and not compacted has no events: the revision that a store begins with.
+        let first = {
+            let positions = self.segments.positions();
+            if positions.list.is_empty() { to + 1 } else { positions.first }
+        };
+        let view = self.view.load_full();
+        if from < view.compact_revision {
+            return Err(self.compacted());
         }
-        self.hub.recent(keys, from, to, max).ok_or(Error::Compacted { compact_revision })
+        if let Some(recent) = self.hub.recent(keys, from, to, max) {
+            return Ok(recent);
+        }
+        let mut cursor = self.segments.cursor();
+        let mut batches = Vec::new();
+        for revision in from.max(first)..=to {
+            let entry = cursor.entry(revision)?.ok_or_else(|| self.compacted())?;
+            let mut events = Vec::new();
+            for effect in entry.effects {
+                let (kind, kv) = match effect {
+                    Effect::Put(kv) => (EventKind::Put, kv),
+                    Effect::Delete(key) => (EventKind::Delete, KeyValue::tombstone(key, revision)),
+                    _ => continue,
+                };
+                if keys.contains(&kv.key) {
+                    let prev = if prev_kv { self.before(&view, &kv.key, revision)? } else { None };
+                    events.push(Event { kind, kv, prev });
+                }
+            }
+            if !events.is_empty() {
+                batches.push(Arc::new(Batch { revision, events }));
+            }
+            if batches.len() == max || cursor.read > READ || revision - from > 4096 {
+                return Ok((batches, revision + 1));
+            }
+        }
+        Ok((batches, to + 1))
+    }
+
+    /// The version before an event, unless it has been compacted.
+    fn before(&self, view: &View, key: &Bytes, revision: i64) -> Result<Option<Arc<KeyValue>>, Error> {
+        match range::before(view, key, revision, &|revision, key| self.version(revision, key)) {
+            Err(Error::Compacted { .. }) => Ok(None),
+            found => found,
+        }
     }
 }

@@ -214,7 +214,6 @@ impl Txn {
         if [self.compare.len(), self.success.len(), self.failure.len()].iter().any(|len| *len > max_ops) {
             return Err(Error::TooManyOps);
         }
-        let mut bytes = 0usize;
         for branch in [&self.success, &self.failure] {
             let mut puts = std::collections::BTreeSet::new();
             for op in branch {
@@ -225,7 +224,6 @@ impl Txn {
                     if !puts.insert(&put.key) {
                         return Err(Error::DuplicateKey);
                     }
-                    bytes = bytes.saturating_add(put.key.len()).saturating_add(put.value.len());
                 }
             }
             for op in branch {
@@ -236,10 +234,19 @@ impl Txn {
                 }
             }
         }
-        if bytes > max_bytes {
+        if self.size() > max_bytes {
             return Err(Error::TooLarge);
         }
         Ok(())
+    }
+
+    /// The bytes of keys and values to be put.
+    pub(crate) fn size(&self) -> usize {
+        let size = |op: &Op| match op {
+            Op::Put(put) => put.key.len() + put.value.len(),
+            _ => 0,
+        };
+        self.success.iter().chain(&self.failure).map(size).fold(0, usize::saturating_add)
     }
 
     /// Neither branch can change anything, so it need not be sequenced.

@@ -15,6 +15,7 @@ pub use sim::{Faults, SimDisk};
 /// One flat directory. Names made, renamed or removed are durable only after `sync_dir`.
 pub trait Disk: Send + Sync {
     /// Takes the directory for this process, for as long as the disk lives; false if another has it.
+    /// Whoever shares this disk shares the lock.
     fn lock(&self) -> io::Result<bool>;
     /// The names in the directory, in order.
     fn list(&self) -> io::Result<Vec<String>>;

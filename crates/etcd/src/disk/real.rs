@@ -33,10 +33,14 @@ impl RealDisk {
 
 impl Disk for RealDisk {
     fn lock(&self) -> io::Result<bool> {
+        let mut lock = self.lock.lock();
+        if lock.is_some() {
+            return Ok(true);
+        }
         let file = Self::options().create(true).truncate(false).open(self.directory.join(LOCK))?;
         match file.try_lock() {
             Ok(()) => {
-                *self.lock.lock() = Some(file);
+                *lock = Some(file);
                 Ok(true)
             }
             Err(fs::TryLockError::WouldBlock) => Ok(false),

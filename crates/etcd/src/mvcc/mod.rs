@@ -70,6 +70,13 @@ pub(crate) struct Entry {
     pub effects: Vec<Effect>,
 }
 
+impl Entry {
+    /// It has a revision of its own.
+    pub(crate) fn changes_keys(&self) -> bool {
+        self.effects.iter().any(|effect| matches!(effect, Effect::Put(_) | Effect::Delete(_)))
+    }
+}
+
 /// One change, with its outcome, so that applying it again needs no decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -84,11 +91,15 @@ pub(crate) enum Effect {
 pub(crate) type Load<'a> = &'a dyn Fn(i64, &Bytes) -> Result<Arc<KeyValue>, Error>;
 
 impl View {
-    /// Applies an entry. Gives back what its puts and deletions replaced, in their order.
-    pub(crate) fn apply(&mut self, entry: &Entry) -> Vec<Option<Arc<KeyValue>>> {
-        let prevs = entry.effects.iter().map(|effect| self.apply_effect(entry.revision, effect)).collect();
-        self.revision = entry.revision;
-        prevs
+    /// Applies an entry of the log. `None` when it is not the next one.
+    pub(crate) fn apply(&mut self, entry: &Entry) -> Option<()> {
+        if entry.revision != self.revision + i64::from(entry.changes_keys()) {
+            return None;
+        }
+        for effect in &entry.effects {
+            self.apply_effect(entry.revision, effect);
+        }
+        Some(())
     }
 
     pub(crate) fn apply_effect(&mut self, revision: i64, effect: &Effect) -> Option<Arc<KeyValue>> {
@@ -136,6 +147,17 @@ impl View {
                 None
             }
         }
+    }
+
+    /// Adds a key-value of a snapshot. `None` when it does not fit: its revisions or its lease.
+    pub(crate) fn restore(&mut self, kv: Arc<KeyValue>) -> Option<()> {
+        if kv.mod_revision > self.revision || (kv.lease != 0 && self.get_lease(kv.lease).is_none()) {
+            return None;
+        }
+        self.lease(kv.lease, |lease| {
+            lease.keys.insert(kv.key.clone(), ());
+        });
+        self.keys.insert(kv.key.clone(), kv).is_none().then_some(())
     }
 
     fn remember(&mut self, prev: &Arc<KeyValue>, deleted: Option<i64>) {

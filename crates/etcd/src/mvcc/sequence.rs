@@ -28,6 +28,16 @@ pub(crate) enum Request {
     Compact(i64),
 }
 
+impl Request {
+    /// Roughly the bytes that it brings along.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Request::Txn(txn) => txn.size(),
+            _ => 0,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Reply {
     Txn(TxnResponse),
@@ -75,6 +85,15 @@ impl Core {
             .map(|(_, lease)| (lease.id, old.get(&lease.id).copied().unwrap_or(deadline(now, lease.ttl))))
             .collect();
         self.head = view;
+    }
+
+    /// Answers a transaction that changes nothing in either branch.
+    pub(crate) fn read_only(view: &View, txn: &Txn, load: Load<'_>) -> Result<TxnResponse, Error> {
+        let mut core = Core { head: view.clone(), deadlines: BTreeMap::new() };
+        match core.txn(txn, load)?.reply {
+            Reply::Txn(response) => Ok(response),
+            other => unreachable!("a transaction was answered with {other:?}"),
+        }
     }
 
     /// On error nothing has changed.
