@@ -482,7 +482,9 @@ mod tests {
         check(is_qualified_name, "A/b", &[&format!("prefix part {SUBDOMAIN_TEXT}")]);
         let twice = is_qualified_name("a/b/c").remove(0);
         assert!(twice.starts_with("a valid label key must consist of"), "{twice:?}");
-        assert!(twice.ends_with("') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"));
+        assert!(
+            twice.ends_with("') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')")
+        );
         for good in ["", "a", "A_b.c"] {
             check(is_label_value, good, &[]);
         }

@@ -1,9 +1,11 @@
 //! What each kind needs besides its shape: defaults, validation, strategies, table columns, and what several
 //! components work out from it.
 //!
-//! Start at [`strategy()`], the rules of a kind, and [`defaults::apply`]. [`pod`] and [`pod_template`] are for
-//! the parties that use typed objects. Nothing here does I/O or knows the time.
+//! Start at [`strategy()`], the rules of a kind, [`defaults::apply`], and [`columns()`], what `kubectl get` shows.
+//! [`pod`] and [`pod_template`] are for the parties that use typed objects. Nothing here does I/O or knows
+//! the time.
 
+pub mod columns;
 pub mod core;
 pub mod defaults;
 mod groups;
@@ -11,4 +13,5 @@ pub mod pod;
 pub mod pod_template;
 pub mod strategy;
 
+pub use columns::columns;
 pub use strategy::strategy;

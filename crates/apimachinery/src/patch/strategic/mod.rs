@@ -536,7 +536,7 @@ fn sorted(list: Vec<Value>, order: &[Value], key: Option<&str>) -> Vec<Value> {
     let mut places: Vec<(Option<usize>, Value)> =
         list.into_iter().map(|value| (position(order, &value, key), value)).collect();
     if places.iter().all(|(at, _)| at.is_some()) {
-        places.sort_by(|(a, _), (b, _)| a.cmp(b));
+        places.sort_by_key(|(at, _)| *at);
     } else {
         for end in 1..places.len() {
             let mut at = end;
