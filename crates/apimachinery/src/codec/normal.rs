@@ -33,6 +33,7 @@ pub fn conform(schema: &Schema, ty: TypeId, value: Value) -> Result<Decoded, Err
     let mut walk = Walk { schema, trail: Trail::default(), problem: None, unknown: Vec::new() };
     let value = match value {
         Value::Object(object) => walk.message(&schema[ty], object)?,
+        Value::Null => zero(schema, &Shape::Message(ty)),
         other => {
             walk.mismatch(kind_of(&other), &Shape::Message(ty));
             Value::Null
