@@ -250,6 +250,15 @@ impl Netlink {
         self.change_link(message, || format!("moving interface {index} to another network namespace")).await
     }
 
+    /// Sets the hardware address for good: a bridge with one of its own no longer takes a port's.
+    pub async fn ensure_mac(&self, index: u32, mac: [u8; 6]) -> Result<()> {
+        if self.links().await?.iter().any(|l| l.index == index && l.mac == mac) {
+            return Ok(());
+        }
+        let message = LinkUnspec::new_with_index(index).address(mac.to_vec()).build();
+        self.change_link(message, || format!("setting the hardware address of interface {index}")).await
+    }
+
     async fn change_link(
         &self,
         message: rtnetlink::packet_route::link::LinkMessage,
