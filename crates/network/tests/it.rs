@@ -32,7 +32,7 @@ fn config(world: &World) -> Config {
     Config {
         table: "corten-test".into(),
         cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
-        service_cidrs: world.network.service_cidrs.clone(),
+        service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
         bridge: Some(world.network.bridge.clone()),
         foreign_interfaces: Some("crt*".into()),
         min_sync_period: Duration::ZERO,
@@ -290,7 +290,8 @@ fn proxy_follows_the_api() {
         };
         until("first endpoint", &http, Some("pod0")).await;
         until("first endpoint, UDP", &udp, Some("pod0")).await;
-        assert!(handle.has_synced() && handle.health().healthy);
+        until("health", &|| handle.health().healthy.then(String::new), Some("")).await;
+        assert!(handle.has_synced());
         api.set("endpointslices", &*slice("n", "web", &addresses[1..]));
         until("second endpoint", &http, Some("pod1")).await;
         until("second endpoint, UDP", &udp, Some("pod1")).await;
@@ -299,10 +300,10 @@ fn proxy_follows_the_api() {
         api.set("endpointslices", &*slice("n", "web", &addresses[1..]));
         api.remove("services", "n", "web");
         until("no service", &http, None).await;
-        assert_eq!(handle.transactions(), transactions + 1);
-        assert!(handle.metrics().contains("kubeproxy_sync_proxy_rules_service_ports 0\n"));
         shutdown.cancel();
         running.await.unwrap();
+        assert_eq!(handle.transactions(), transactions + 1);
+        assert!(handle.metrics().contains("kubeproxy_sync_proxy_rules_service_ports 0\n"));
     })
     .unwrap();
 }

@@ -164,11 +164,13 @@ impl Planner<'_> {
             rules.push(format!("{here} meta l4proto . th dport vmap @{NO_ENDPOINT_NODE_PORTS}"));
         }
         chain(table, "no-endpoints", rules);
-        chain(table, "refuse", vec!["reject".to_owned()]);
+        // A reset reaches a connecting socket at once; for an ICMP error it may wait for its next attempt.
+        let refuse = ["meta l4proto tcp reject with tcp reset", "reject"];
+        chain(table, "refuse", refuse.map(str::to_owned).to_vec());
 
         let mut rules = Vec::new();
         rules.extend(self.foreign_rule());
-        rules.push(format!("{ip} daddr @{CLUSTER_IPS} reject"));
+        rules.push(format!("{ip} daddr @{CLUSTER_IPS} goto refuse"));
         if let Some(services) = self.ranges(&self.config.service_cidrs) {
             rules.push(format!("{ip} daddr {services} drop"));
         }

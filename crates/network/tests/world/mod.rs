@@ -52,7 +52,7 @@ impl World {
             network: "test".into(),
             bridge: "crt0".into(),
             pod_cidrs: vec!["10.244.3.0/24".parse().unwrap()],
-            service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+            service_cidrs: ["10.96.0.0/16", "10.112.0.0/16"].map(|c| c.parse().unwrap()).to_vec(),
             conf_dir: dir.path().join("net.d"),
             state_dir: dir.path().join("state"),
             mtu: None,
