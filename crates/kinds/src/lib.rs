@@ -6,6 +6,7 @@
 //! the time.
 
 pub mod columns;
+mod check;
 pub mod core;
 pub mod defaults;
 mod groups;

@@ -1,0 +1,188 @@
+//! Which controllers there are, and which of them run.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apimachinery::clock::{Clock, Entropy};
+use client::{Client, SharedInformers};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::context::Context;
+use crate::{
+    clusterroleaggregation, deployment, endpoint, endpointslice, garbagecollector, namespace, nodeipam,
+    nodelifecycle, podgc, replicaset, rootcacertpublisher, serviceaccount, tainteviction,
+};
+
+/// A controller: upstream's name, upstream's older name, and how it begins.
+struct Entry {
+    name: &'static str,
+    alias: &'static str,
+    start: fn(&Context),
+}
+
+const ALL: &[Entry] = &[
+    Entry { name: "endpoints-controller", alias: "endpoint", start: endpoint::start },
+    Entry { name: "endpointslice-controller", alias: "endpointslice", start: endpointslice::start },
+    Entry { name: "pod-garbage-collector-controller", alias: "podgc", start: podgc::start },
+    Entry { name: "namespace-controller", alias: "namespace", start: namespace::start },
+    Entry { name: "serviceaccount-controller", alias: "serviceaccount", start: serviceaccount::start },
+    Entry { name: "garbage-collector-controller", alias: "garbagecollector", start: garbagecollector::start },
+    Entry { name: "deployment-controller", alias: "deployment", start: deployment::start },
+    Entry { name: "replicaset-controller", alias: "replicaset", start: replicaset::start },
+    Entry { name: "node-ipam-controller", alias: "nodeipam", start: nodeipam::start },
+    Entry { name: "node-lifecycle-controller", alias: "nodelifecycle", start: nodelifecycle::start },
+    Entry { name: "taint-eviction-controller", alias: "taint-eviction", start: tainteviction::start },
+    Entry {
+        name: "clusterrole-aggregation-controller",
+        alias: "clusterrole-aggregation",
+        start: clusterroleaggregation::start,
+    },
+    Entry {
+        name: "root-ca-certificate-publisher-controller",
+        alias: "root-ca-cert-publisher",
+        start: rootcacertpublisher::start,
+    },
+];
+
+/// What the controllers need to know. The values of [`Config::default`] are upstream's.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// As `--controllers`: names, `-name` to leave one out, `*` for all that are on by default.
+    pub controllers: Vec<String>,
+    /// PEM certificates that `kube-root-ca.crt` carries into every namespace; empty leaves that controller out.
+    pub root_ca: String,
+    /// The address range of all pods, such as `10.244.0.0/16`; empty leaves node IPAM out.
+    pub cluster_cidr: String,
+    /// The prefix length of a node's part of it.
+    pub node_cidr_mask_size: u8,
+    /// How often the nodes are looked at.
+    pub node_monitor_period: Duration,
+    /// A node that has not been heard from for this long is taken for lost.
+    pub node_monitor_grace_period: Duration,
+    /// Evictions per second and zone while the zone is healthy.
+    pub node_eviction_rate: f64,
+    /// How long a namespace's content is left alone after its deletion, until every API server has seen it;
+    /// may be zero where there is only one.
+    pub namespace_deletion_delay: Duration,
+    /// Ended pods above this number are deleted, the oldest first; 0 keeps them all.
+    pub terminated_pod_gc_threshold: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            controllers: vec!["*".into()],
+            root_ca: String::new(),
+            cluster_cidr: String::new(),
+            node_cidr_mask_size: 24,
+            node_monitor_period: Duration::from_secs(5),
+            node_monitor_grace_period: Duration::from_secs(50),
+            node_eviction_rate: 0.1,
+            namespace_deletion_delay: Duration::from_secs(5),
+            terminated_pod_gc_threshold: 12500,
+        }
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+/// The names of all controllers, in order.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|entry| entry.name)
+}
+
+/// Controllers ready to run.
+pub struct Controllers {
+    context: Context,
+    chosen: Vec<&'static Entry>,
+}
+
+impl Controllers {
+    /// Checks the configuration. Nothing is asked of the API server yet.
+    pub fn build(
+        config: Config,
+        client: Client,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Controllers, ConfigError> {
+        let chosen = choose(&config.controllers)?;
+        if !config.cluster_cidr.is_empty() {
+            nodeipam::Pools::parse(&config.cluster_cidr, config.node_cidr_mask_size).map_err(ConfigError)?;
+        }
+        let context = Context {
+            informers: SharedInformers::new(client.clone(), entropy.clone()),
+            client,
+            clock,
+            entropy,
+            config: Arc::new(config),
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        Ok(Controllers { context, chosen })
+    }
+
+    /// The names of those that will run.
+    pub fn chosen(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.chosen.iter().map(|entry| entry.name)
+    }
+
+    /// Runs until `shutdown`, then until every task has ended.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        self.context.shutdown = shutdown.clone();
+        for entry in &self.chosen {
+            (entry.start)(&self.context);
+        }
+        self.context.informers.start(&shutdown);
+        shutdown.cancelled().await;
+        self.context.tasks.close();
+        self.context.tasks.wait().await;
+    }
+}
+
+fn choose(selection: &[String]) -> Result<Vec<&'static Entry>, ConfigError> {
+    let find = |name: &str| ALL.iter().position(|entry| entry.name == name || entry.alias == name);
+    let (mut on, mut off, mut all) = (BTreeSet::new(), BTreeSet::new(), false);
+    for text in selection {
+        let (set, name) = match text.strip_prefix('-') {
+            Some(name) => (&mut off, name),
+            None => (&mut on, text.as_str()),
+        };
+        if text == "*" {
+            all = true;
+        } else {
+            let unknown = || ConfigError(format!("{name:?} is not in the list of known controllers"));
+            set.insert(find(name).ok_or_else(unknown)?);
+        }
+    }
+    let chosen = ALL.iter().enumerate().filter(|(i, _)| on.contains(i) || (all && !off.contains(i)));
+    Ok(chosen.map(|(_, entry)| entry).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selection() {
+        let check = |selection: &[&str], expect: Option<&[&str]>| {
+            let selection: Vec<String> = selection.iter().map(ToString::to_string).collect();
+            let got = choose(&selection).ok().map(|all| all.iter().map(|e| e.name).collect::<Vec<_>>());
+            assert_eq!(got.as_deref(), expect);
+        };
+        check(
+            &["replicaset", "deployment-controller"],
+            Some(&["deployment-controller", "replicaset-controller"]),
+        );
+        let all: Vec<_> = names().collect();
+        check(&["*"], Some(&all));
+        let rest: Vec<_> = names().filter(|name| *name != "namespace-controller").collect();
+        check(&["*", "-namespace"], Some(&rest));
+        check(&["nonsense"], None);
+        check(&["-nonsense", "*"], None);
+    }
+}
