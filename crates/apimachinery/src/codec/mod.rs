@@ -18,6 +18,7 @@
 pub mod json;
 pub mod normal;
 pub mod protobuf;
+pub mod yaml;
 
 /// How deep objects, lists and messages may nest. Go allows 10,000, on a stack that grows; custom resource
 /// schemas, the deepest real objects, stay far below this.
