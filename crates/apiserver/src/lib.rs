@@ -32,5 +32,19 @@
 pub mod admission;
 pub mod authentication;
 pub mod authorization;
+pub mod bootstrap {
+    pub mod policy;
+}
+pub mod conversion;
+pub mod discovery;
+mod handlers;
+pub mod health;
+pub mod metrics;
+pub mod negotiation;
+pub mod openapi;
+pub mod proxy;
+pub mod registry;
 pub mod request;
+pub mod response;
 pub mod server;
+pub mod storage;

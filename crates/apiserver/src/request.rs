@@ -182,6 +182,11 @@ impl Query {
         self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
+    /// All pairs, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(k, v)| (k.as_str(), v.as_str()))
+    }
+
     /// Upstream's reading of a boolean parameter: present means true, except `false` and `0`.
     pub fn flag(&self, key: &str) -> bool {
         self.get(key).is_some_and(|v| !v.eq_ignore_ascii_case("false") && v != "0")

@@ -17,9 +17,7 @@ pub fn mutate(_: &View<'_>, a: &AdmissionAttributes<'_>, pod: &mut Value) -> Res
             matches!(text(t, "/key"), key if key.is_empty() || key == taint)
                 && matches!(text(t, "/effect"), "" | "NoExecute")
         });
-        if !tolerated
-            && let Some(tolerations) = list_mut(&mut pod["spec"], "tolerations")
-        {
+        if !tolerated && let Some(tolerations) = list_mut(&mut pod["spec"], "tolerations") {
             tolerations.push(
                 json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}),
             );

@@ -13,7 +13,8 @@ pub fn mutate(view: &View<'_>, a: &AdmissionAttributes<'_>, object: &mut Value) 
     if a.operation == Operation::Delete && is_namespace && IMMORTAL.contains(&a.name) {
         return Err(Status::forbidden(a.group, a.resource, a.name, "this namespace may not be deleted"));
     }
-    if a.namespace.is_empty() || is_namespace || !matches!(a.operation, Operation::Create | Operation::Update) {
+    if a.namespace.is_empty() || is_namespace || !matches!(a.operation, Operation::Create | Operation::Update)
+    {
         return Ok(());
     }
     if a.group == "authorization.k8s.io" && a.resource == "localsubjectaccessreviews" {
@@ -23,8 +24,10 @@ pub fn mutate(view: &View<'_>, a: &AdmissionAttributes<'_>, object: &mut Value) 
         return Err(Status::not_found("", "namespaces", a.namespace));
     };
     if a.operation == Operation::Create && text(&namespace, "/status/phase") == "Terminating" {
-        let why =
-            format!("unable to create new content in namespace {} because it is being terminated", a.namespace);
+        let why = format!(
+            "unable to create new content in namespace {} because it is being terminated",
+            a.namespace
+        );
         return Err(forbidden(a, object, why).with_cause(Cause {
             kind: "NamespaceTerminating".into(),
             message: format!("namespace {} is being terminated", a.namespace),

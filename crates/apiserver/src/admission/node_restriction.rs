@@ -106,11 +106,15 @@ fn pod(view: &View<'_>, a: &AdmissionAttributes<'_>, node: &str, pod: &Value) ->
         }
         operation => {
             let operation = word(operation);
-            return no(format!("unexpected operation {operation:?}, node {node:?} can only create and delete mirror pods"));
+            return no(format!(
+                "unexpected operation {operation:?}, node {node:?} can only create and delete mirror pods"
+            ));
         }
     }
     if !has_annotation(pod, MIRROR) {
-        return no(format!("pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"));
+        return no(format!(
+            "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
+        ));
     }
     if text(pod, "/spec/nodeName") != node {
         return no(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
@@ -119,13 +123,19 @@ fn pod(view: &View<'_>, a: &AdmissionAttributes<'_>, node: &str, pod: &Value) ->
     let owner = match owners.as_slice() {
         [owner] => *owner,
         [] => return no(format!("node {node:?} can only create pods with an owner reference set to itself")),
-        _ => return no(format!("node {node:?} can only create pods with a single owner reference set to itself")),
+        _ => {
+            return no(format!(
+                "node {node:?} can only create pods with a single owner reference set to itself"
+            ));
+        }
     };
     if owner["apiVersion"] != "v1" || owner["kind"] != "Node" || owner["name"] != node {
         return no(format!("node {node:?} can only create pods with an owner reference set to itself"));
     }
     if owner["controller"] != true {
-        return no(format!("node {node:?} can only create pods with a controller owner reference set to itself"));
+        return no(format!(
+            "node {node:?} can only create pods with a controller owner reference set to itself"
+        ));
     }
     if owner["blockOwnerDeletion"] == true {
         return no(format!("node {node:?} must not set blockOwnerDeletion on an owner reference"));
@@ -157,7 +167,9 @@ fn pod_status(a: &AdmissionAttributes<'_>, node: &str, pod: &Value) -> Result<()
         return no(format!("unexpected operation {:?}", word(a.operation)));
     };
     if text(old, "/spec/nodeName") != node {
-        return no(format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself"));
+        return no(format!(
+            "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
+        ));
     }
     if differs(old, pod, "/metadata/labels") {
         return no(format!("node {node:?} cannot update labels through pod status"));
@@ -193,7 +205,9 @@ fn own_node(a: &AdmissionAttributes<'_>, node: &str, new: &Value) -> Result<(), 
     match a.operation {
         Operation::Create => {
             if new["spec"].get("configSource").is_some_and(|v| !v.is_null()) {
-                return no(format!("node {node:?} is not allowed to create pods with a non-nil configSource"));
+                return no(format!(
+                    "node {node:?} is not allowed to create pods with a non-nil configSource"
+                ));
             }
             let labels = forbidden_labels(new, &Value::Null);
             if !labels.is_empty() {
@@ -273,8 +287,9 @@ fn claim_status(a: &AdmissionAttributes<'_>, node: &str, new: &Value) -> Result<
     if rest(old) == rest(new) {
         return Ok(());
     }
-    let why =
-        format!("node {node:?} is not allowed to update fields other than status.quantity and status.conditions");
+    let why = format!(
+        "node {node:?} is not allowed to update fields other than status.quantity and status.conditions"
+    );
     Err(forbidden(a, new, why))
 }
 
@@ -355,7 +370,8 @@ fn signing_request(a: &AdmissionAttributes<'_>, node: &str, request: &Value) -> 
     if !matches!(signer, "kubernetes.io/kubelet-serving" | "kubernetes.io/kube-apiserver-client-kubelet") {
         return Ok(());
     }
-    let pem = base64::engine::general_purpose::STANDARD.decode(text(request, "/spec/request")).unwrap_or_default();
+    let pem =
+        base64::engine::general_purpose::STANDARD.decode(text(request, "/spec/request")).unwrap_or_default();
     let name = common_name(&pem);
     let Some(name) = name else { return Err(forbidden(a, request, "unable to parse csr")) };
     if name != format!("system:node:{node}") {

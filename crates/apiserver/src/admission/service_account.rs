@@ -47,7 +47,11 @@ pub fn validate(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &Value) -> Re
     }
     if text(pod, "/spec/serviceAccountName").is_empty() {
         let name = text(pod, "/metadata/name");
-        return Err(forbidden(a, pod, format!("no service account specified for pod {}/{name}", a.namespace)));
+        return Err(forbidden(
+            a,
+            pod,
+            format!("no service account specified for pod {}/{name}", a.namespace),
+        ));
     }
     let account = account(view, a, pod)?;
     let enforced = account["metadata"]["annotations"].get(MOUNTABLE).and_then(Value::as_str);
@@ -91,7 +95,8 @@ fn automounts(account: &Value, pod: &Value) -> bool {
 
 /// Mounts the token where a container has nothing mounted there, through one volume for all.
 fn mount_token(view: &View<'_>, pod: &mut Value) {
-    let existing = items(pod, "/spec/volumes").map(|v| text(v, "/name")).find(|n| n.starts_with(VOLUME_PREFIX));
+    let existing =
+        items(pod, "/spec/volumes").map(|v| text(v, "/name")).find(|n| n.starts_with(VOLUME_PREFIX));
     let has_volume = existing.is_some();
     let name = match existing {
         Some(name) => name.to_owned(),
@@ -148,13 +153,17 @@ fn limit_secrets(account: &Value, pod: &Value) -> Result<(), String> {
             for env in items(container, "/env").filter(|e| e.pointer("/valueFrom/secretKeyRef").is_some()) {
                 let (var, name) = (text(env, "/name"), text(env, "/valueFrom/secretKeyRef/name"));
                 if !mountable.contains(name) {
-                    return Err(format!("{word} with envVar {var} referencing secret.secretName=\"{name}\" {tail}"));
+                    return Err(format!(
+                        "{word} with envVar {var} referencing secret.secretName=\"{name}\" {tail}"
+                    ));
                 }
             }
             for source in items(container, "/envFrom").filter(|e| e.get("secretRef").is_some()) {
                 let name = text(source, "/secretRef/name");
                 if !mountable.contains(name) {
-                    return Err(format!("{word} with envFrom referencing secret.secretName=\"{name}\" {tail}"));
+                    return Err(format!(
+                        "{word} with envFrom referencing secret.secretName=\"{name}\" {tail}"
+                    ));
                 }
             }
         }

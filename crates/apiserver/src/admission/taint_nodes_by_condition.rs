@@ -12,7 +12,8 @@ pub fn mutate(_: &View<'_>, a: &AdmissionAttributes<'_>, node: &mut Value) -> Re
         || a.resource != "nodes"
         || !a.subresource.is_empty()
         || a.operation != Operation::Create
-        || items(node, "/spec/taints").any(|t| text(t, "/key") == NOT_READY && text(t, "/effect") == "NoSchedule")
+        || items(node, "/spec/taints")
+            .any(|t| text(t, "/key") == NOT_READY && text(t, "/effect") == "NoSchedule")
     {
         return Ok(());
     }

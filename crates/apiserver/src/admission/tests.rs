@@ -29,10 +29,14 @@ fn stored(_: &str, resource: &str, namespace: &str, name: &str) -> Option<Value>
         ("runtimeclasses", "", "vm") => json!({"overhead": {"podFixed": {"cpu": "250m"}},
             "scheduling": {"nodeSelector": {"vm": "yes"}, "tolerations": [{"key": "vm", "operator": "Exists"}]}}),
         ("nodes", "", "one") => json!({"metadata": {"name": "one", "uid": "n1"}}),
-        ("pods", "ns", "mine") => json!({"metadata": {"name": "mine", "uid": "p1"}, "spec": {"nodeName": "one",
+        ("pods", "ns", "mine") => {
+            json!({"metadata": {"name": "mine", "uid": "p1"}, "spec": {"nodeName": "one",
             "volumes": [{"projected": {"sources": [{"serviceAccountToken": {"audience": "vault"}},
-                                                   {"serviceAccountToken": {"path": "token"}}]}}]}}),
-        ("pods", "ns", "other") => json!({"metadata": {"name": "other", "uid": "p2"}, "spec": {"nodeName": "two"}}),
+                                                   {"serviceAccountToken": {"path": "token"}}]}}]}})
+        }
+        ("pods", "ns", "other") => {
+            json!({"metadata": {"name": "other", "uid": "p2"}, "spec": {"nodeName": "two"}})
+        }
         _ => return None,
     })
 }
@@ -114,7 +118,8 @@ fn namespaces() {
         let got = run(&admin(), what, None, &mut object).map_err(|s| (s.code, s.message));
         assert_eq!(got, expect.map_or(Ok(()), |(c, m)| Err((c, m.to_owned()))), "{what}");
     }
-    let status = run(&admin(), "CREATE configmaps dying", None, &mut json!({"metadata": {"name": "x"}})).unwrap_err();
+    let status =
+        run(&admin(), "CREATE configmaps dying", None, &mut json!({"metadata": {"name": "x"}})).unwrap_err();
     let cause = status.details.unwrap().causes.remove(0);
     assert_eq!(
         (&*cause.kind, &*cause.message, &*cause.field),
@@ -171,13 +176,17 @@ fn pods() {
         (
             "no such account",
             json!({"serviceAccountName": "none"}),
-            Err("pods \"p\" is forbidden: error looking up service account ns/none: serviceaccount \"none\" not found"),
+            Err(
+                "pods \"p\" is forbidden: error looking up service account ns/none: serviceaccount \"none\" not found",
+            ),
         ),
         (
             "a secret that the account does not list",
             json!({"serviceAccountName": "strict", "volumes": [{"secret": {"secretName": "theirs"}}]}),
-            Err("pods \"p\" is forbidden: volume with secret.secretName=\"theirs\" is not allowed because service \
-                 account strict does not reference that secret"),
+            Err(
+                "pods \"p\" is forbidden: volume with secret.secretName=\"theirs\" is not allowed because service \
+                 account strict does not reference that secret",
+            ),
         ),
         (
             "a class",
@@ -197,8 +206,10 @@ fn pods() {
         (
             "a priority of its own",
             json!({"priority": 5}),
-            Err("pods \"p\" is forbidden: the integer value of priority (5) must not be provided in pod spec; priority \
-                 admission controller computed 0 from the given PriorityClass name"),
+            Err(
+                "pods \"p\" is forbidden: the integer value of priority (5) must not be provided in pod spec; priority \
+                 admission controller computed 0 from the given PriorityClass name",
+            ),
         ),
         (
             "a toleration of its own",
@@ -236,8 +247,18 @@ fn pods() {
 fn other_kinds() {
     let table = [
         ("CREATE persistentvolumeclaims ns", json!({"spec": {}}), "/spec/storageClassName", json!("new")),
-        ("CREATE persistentvolumeclaims ns", json!({"spec": {"storageClassName": ""}}), "/spec/storageClassName", json!("")),
-        ("CREATE networking.k8s.io/ingresses ns", json!({"spec": {}}), "/spec/ingressClassName", json!("new")),
+        (
+            "CREATE persistentvolumeclaims ns",
+            json!({"spec": {"storageClassName": ""}}),
+            "/spec/storageClassName",
+            json!(""),
+        ),
+        (
+            "CREATE networking.k8s.io/ingresses ns",
+            json!({"spec": {}}),
+            "/spec/ingressClassName",
+            json!("new"),
+        ),
         (
             "CREATE nodes",
             json!({"metadata": {}}),
@@ -259,9 +280,7 @@ fn node_restriction() {
             {"apiVersion": "v1", "kind": "Node", "name": owner, "uid": "n1", "controller": true}]}, "spec": spec})
     };
     let at = |node: &str| json!({"metadata": {"labels": {"a": "b"}}, "spec": {"nodeName": node}});
-    let token = |pod: &str, uid: &str, audiences: &[&str]| {
-        json!({"spec": {"audiences": audiences, "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}}})
-    };
+    let token = |pod: &str, uid: &str, audiences: &[&str]| json!({"spec": {"audiences": audiences, "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}}});
     let labelled = |labels: Value| json!({"metadata": {"name": "one", "labels": labels}, "spec": {}});
     let null = Value::Null;
     let table: Vec<(&str, Option<Value>, Value, &str)> = vec![
@@ -291,7 +310,12 @@ fn node_restriction() {
             "pod does not have \"kubernetes.io/config.mirror\" annotation, node \"one\" can only create mirror pods",
         ),
         ("DELETE pods ns mine", None, null.clone(), ""),
-        ("DELETE pods ns other", None, null.clone(), "node \"one\" can only delete pods with spec.nodeName set to itself"),
+        (
+            "DELETE pods ns other",
+            None,
+            null.clone(),
+            "node \"one\" can only delete pods with spec.nodeName set to itself",
+        ),
         ("UPDATE pods:status ns x", Some(at("one")), at("one"), ""),
         (
             "UPDATE pods:status ns x",
@@ -306,22 +330,39 @@ fn node_restriction() {
             "node \"one\" cannot update labels through pod status",
         ),
         ("CREATE pods:eviction ns mine", None, json!({}), ""),
-        ("CREATE pods:eviction ns other", None, json!({}), "node one can only evict pods with spec.nodeName set to itself"),
+        (
+            "CREATE pods:eviction ns other",
+            None,
+            json!({}),
+            "node one can only evict pods with spec.nodeName set to itself",
+        ),
         (
             "CREATE pods:binding ns mine",
             None,
             json!({}),
             "unexpected pod subresource \"binding\", only 'status' and 'eviction' are allowed",
         ),
-        ("CREATE nodes", None, labelled(json!({"kubernetes.io/hostname": "one", "x.kubelet.kubernetes.io/a": "b", "own/x": ""})), ""),
         (
             "CREATE nodes",
             None,
-            labelled(json!({"node-role.kubernetes.io/control-plane": "", "a.node-restriction.kubernetes.io/x": ""})),
+            labelled(json!({"kubernetes.io/hostname": "one", "x.kubelet.kubernetes.io/a": "b", "own/x": ""})),
+            "",
+        ),
+        (
+            "CREATE nodes",
+            None,
+            labelled(
+                json!({"node-role.kubernetes.io/control-plane": "", "a.node-restriction.kubernetes.io/x": ""}),
+            ),
             "node \"one\" is not allowed to set the following labels: a.node-restriction.kubernetes.io/x, \
              node-role.kubernetes.io/control-plane",
         ),
-        ("UPDATE nodes:status  two", Some(json!({})), json!({}), "node \"one\" is not allowed to modify node \"two\""),
+        (
+            "UPDATE nodes:status  two",
+            Some(json!({})),
+            json!({}),
+            "node \"one\" is not allowed to modify node \"two\"",
+        ),
         ("UPDATE nodes:status  one", Some(json!({})), json!({}), ""),
         (
             "UPDATE nodes  one",
@@ -344,8 +385,18 @@ fn node_restriction() {
             token("other", "p2", &[]),
             "node requested token bound to a pod scheduled on a different node",
         ),
-        ("CREATE serviceaccounts:token ns sa", None, token("mine", "", &[]), "node requested token with a pod binding without a uid"),
-        ("CREATE serviceaccounts:token ns sa", None, json!({"spec": {}}), "node requested token not bound to a pod"),
+        (
+            "CREATE serviceaccounts:token ns sa",
+            None,
+            token("mine", "", &[]),
+            "node requested token with a pod binding without a uid",
+        ),
+        (
+            "CREATE serviceaccounts:token ns sa",
+            None,
+            json!({"spec": {}}),
+            "node requested token not bound to a pod",
+        ),
         (
             "UPDATE coordination.k8s.io/leases kube-node-lease two",
             None,

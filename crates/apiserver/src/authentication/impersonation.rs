@@ -8,19 +8,22 @@ use http::HeaderMap;
 
 use super::service_account;
 use super::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, UserInfo};
-use crate::authorization::{Attributes, Authorizer, forbidden_message};
+use crate::authorization::Attributes;
 
 const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";
 const UID: &str = "impersonate-uid";
 const EXTRA: &str = "impersonate-extra-";
 
-/// The user that a request is carried out as: the one who sent it, or the one that its headers name. 403 if a
-/// part of that identity may not be taken, 400 if the headers name parts of nobody.
+/// The user that a request is carried out as: the one who sent it, or the one that its headers name. `may` says
+/// whether somebody may do something, or gives the denial.
+///
+/// # Errors
+/// 403 if a part of that identity may not be taken, 400 if the headers name parts of nobody.
 pub fn impersonate(
-    authorizer: &Authorizer,
     user: Arc<UserInfo>,
     headers: &HeaderMap,
+    may: &dyn Fn(&UserInfo, &Attributes<'_>) -> Result<(), Status>,
 ) -> Result<Arc<UserInfo>, Status> {
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let one = |name: &str| headers.get(name).map(text).filter(|v| !v.is_empty());
@@ -40,15 +43,7 @@ pub fn impersonate(
         return Err(Status::bad_request("requested impersonation without impersonating a user"));
     };
 
-    let may = |a: Attributes<'_>| {
-        let a = Attributes { is_resource: true, verb: "impersonate", ..a };
-        let decision = authorizer.decide(&user, &a);
-        if decision.is_allowed() {
-            return Ok(());
-        }
-        let why = forbidden_message(&user, &a, decision.reason());
-        Err(Status::forbidden(a.group, a.resource, a.name, why))
-    };
+    let may = |a: Attributes<'_>| may(&user, &Attributes { is_resource: true, verb: "impersonate", ..a });
     let none = Attributes::default();
     let mut new = UserInfo::new(name.clone(), &[]);
     let account = name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));

@@ -50,8 +50,8 @@ pub struct VerifyingKey {
 
 /// `SubjectPublicKeyInfo` up to the point, for a P-256 key.
 const P256_SPKI: &[u8] = &[
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
-    0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+    0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 /// The algorithm identifier of an RSA key, NULL parameters included.
 const RSA_ALGORITHM: &[u8] =
@@ -275,7 +275,8 @@ pub fn verify<T: for<'a> Deserialize<'a>>(token: &str, keys: &[Arc<VerifyingKey>
     for key in keys.iter().filter(|k| header.kid.is_empty() || k.id == header.kid) {
         any = true;
         if key.algorithm == header.alg && key.verify(signed.as_bytes(), &signature) {
-            return serde_json::from_slice(&decode(payload)?).map_err(|_| Error::Malformed("claims not understood"));
+            return serde_json::from_slice(&decode(payload)?)
+                .map_err(|_| Error::Malformed("claims not understood"));
         }
     }
     Err(if any { Error::Signature } else { Error::NoKey })

@@ -102,9 +102,7 @@ impl Authenticator {
             }
         }
         match failure {
-            None if self.config.anonymous => {
-                Ok(Arc::new(UserInfo::new(ANONYMOUS, &[UNAUTHENTICATED])))
-            }
+            None if self.config.anonymous => Ok(Arc::new(UserInfo::new(ANONYMOUS, &[UNAUTHENTICATED]))),
             failure => {
                 if let Some(why) = failure {
                     tracing::warn!(error = %why, "could not authenticate a request");
@@ -146,6 +144,11 @@ impl Authenticator {
             return Ok(Some(Authenticated { user, audiences: Vec::new() }));
         }
         Ok(None)
+    }
+
+    /// What verifies service account tokens, if they are on.
+    pub fn service_accounts(&self) -> Option<&Arc<service_account::Verifier>> {
+        self.config.service_accounts.as_ref()
     }
 
     /// The server's own audiences, the default of TokenRequest and TokenReview.

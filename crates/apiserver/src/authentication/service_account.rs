@@ -203,7 +203,12 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    pub fn new(issuers: Vec<String>, audiences: Vec<String>, keys: Vec<jwt::VerifyingKey>, lookup: bool) -> Self {
+    pub fn new(
+        issuers: Vec<String>,
+        audiences: Vec<String>,
+        keys: Vec<jwt::VerifyingKey>,
+        lookup: bool,
+    ) -> Self {
         let keys = keys.into_iter().map(Arc::new).collect();
         Self { issuers, audiences, keys: ArcSwap::from_pointee(keys), lookup }
     }
@@ -301,7 +306,10 @@ fn check_objects(k: &Kubernetes, lookup: &Lookup, now: Timestamp) -> Result<(), 
         let object = lookup(resource, namespace, &tie.name).ok_or_else(gone)?;
         let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
         if uid != tie.uid {
-            return Err(format!("{title} UID ({uid}) does not match service account {word} ref claim ({})", tie.uid));
+            return Err(format!(
+                "{title} UID ({uid}) does not match service account {word} ref claim ({})",
+                tie.uid
+            ));
         }
         if is_deleted(&object, now) {
             return Err(gone());

@@ -25,10 +25,14 @@ fn objects(resource: &str, namespace: &str, name: &str) -> Option<Value> {
         ("serviceaccounts", "ns", "sa") => "sa-uid",
         ("pods", "ns", "pod") => "pod-uid",
         ("pods", "ns", "gone") => {
-            return Some(json!({"metadata": {"uid": "pod-uid", "deletionTimestamp": "2026-11-21T11:58:00Z"}}));
+            return Some(
+                json!({"metadata": {"uid": "pod-uid", "deletionTimestamp": "2026-11-21T11:58:00Z"}}),
+            );
         }
         ("pods", "ns", "going") => {
-            return Some(json!({"metadata": {"uid": "pod-uid", "deletionTimestamp": "2026-11-21T11:59:30Z"}}));
+            return Some(
+                json!({"metadata": {"uid": "pod-uid", "deletionTimestamp": "2026-11-21T11:59:30Z"}}),
+            );
         }
         ("secrets", "ns", "secret") => "secret-uid",
         ("nodes", "", "node") => "node-uid",
@@ -100,10 +104,22 @@ fn service_account_tokens() {
         ("pod that never was", issuer.issue(pod("none", "pod-uid")), false),
         ("pod deleted two minutes ago", issuer.issue(pod("gone", "pod-uid")), false),
         ("pod deleted just now", issuer.issue(pod("going", "pod-uid")), true),
-        ("secret", issuer.issue(Request { bound: Bound::Secret(bound("secret", "secret-uid")), ..request() }), true),
-        ("another secret", issuer.issue(Request { bound: Bound::Secret(bound("x", "secret-uid")), ..request() }), false),
+        (
+            "secret",
+            issuer.issue(Request { bound: Bound::Secret(bound("secret", "secret-uid")), ..request() }),
+            true,
+        ),
+        (
+            "another secret",
+            issuer.issue(Request { bound: Bound::Secret(bound("x", "secret-uid")), ..request() }),
+            false,
+        ),
         ("node", issuer.issue(Request { bound: Bound::Node(bound("node", "node-uid")), ..request() }), true),
-        ("another node", issuer.issue(Request { bound: Bound::Node(bound("node", "x")), ..request() }), false),
+        (
+            "another node",
+            issuer.issue(Request { bound: Bound::Node(bound("node", "x")), ..request() }),
+            false,
+        ),
         (
             "a pod's node is only a note",
             issuer.issue(Request {
@@ -113,12 +129,20 @@ fn service_account_tokens() {
             true,
         ),
         ("another account", issuer.issue(Request { service_account: bound("sa", "x"), ..request() }), false),
-        ("no such account", issuer.issue(Request { service_account: bound("y", "sa-uid"), ..request() }), false),
+        (
+            "no such account",
+            issuer.issue(Request { service_account: bound("y", "sa-uid"), ..request() }),
+            false,
+        ),
         ("another audience", issuer.issue(Request { audiences: vec!["vault".into()], ..request() }), false),
         ("no audience, as of old", issuer.issue(Request { audiences: vec![], ..request() }), true),
         ("another key", foreign.issue(request()), false),
         ("another issuer", elsewhere.issue(request()), false),
-        ("from the future", issuer.issue(Request { now: now() + SignedDuration::from_mins(5), ..request() }), false),
+        (
+            "from the future",
+            issuer.issue(Request { now: now() + SignedDuration::from_mins(5), ..request() }),
+            false,
+        ),
         ("expired", issuer.issue(Request { now: now() - SignedDuration::from_hours(2), ..request() }), false),
         (
             "expired within the leeway",
@@ -151,9 +175,15 @@ fn tampered_tokens() {
     for (case, token) in [
         ("payload", format!("{}.{other}.{}", parts[0], parts[2])),
         ("alg none", format!("{}.{}.", encode(json!({"alg": "none"})), parts[1])),
-        ("alg RS256 with an EC key", format!("{}.{}.{}", encode(json!({"alg": "RS256"})), parts[1], parts[2])),
+        (
+            "alg RS256 with an EC key",
+            format!("{}.{}.{}", encode(json!({"alg": "RS256"})), parts[1], parts[2]),
+        ),
         ("alg HS256", format!("{}.{}.{}", encode(json!({"alg": "HS256"})), parts[1], parts[2])),
-        ("unknown key id", format!("{}.{}.{}", encode(json!({"alg": "ES256", "kid": "x"})), parts[1], parts[2])),
+        (
+            "unknown key id",
+            format!("{}.{}.{}", encode(json!({"alg": "ES256", "kid": "x"})), parts[1], parts[2]),
+        ),
         ("crit", format!("{}.{}.{}", encode(json!({"alg": "ES256", "crit": ["b64"]})), parts[1], parts[2])),
         ("no signature", format!("{}.{}.", parts[0], parts[1])),
         ("two parts", format!("{}.{}", parts[0], parts[1])),
@@ -231,7 +261,10 @@ fn key_ids_and_forms() {
     let expect = URL_SAFE_NO_PAD.encode(Sha256::digest(pair.subject_public_key_info()));
     assert_eq!(signing.public.id, expect);
     let jwk = signing.public.to_jwk();
-    assert_eq!((jwk["kty"].as_str(), jwk["crv"].as_str(), jwk["kid"].as_str()), (Some("EC"), Some("P-256"), Some(&*expect)));
+    assert_eq!(
+        (jwk["kty"].as_str(), jwk["crv"].as_str(), jwk["kid"].as_str()),
+        (Some("EC"), Some("P-256"), Some(&*expect))
+    );
     assert!(jwt::VerifyingKey::from_pem(b"nothing").is_err());
 }
 
@@ -240,7 +273,9 @@ fn headers() {
     let a = authenticator(Vec::new(), true);
     let strict = authenticator(Vec::new(), false);
     let none = |a: &Authenticator, h: &HeaderMap| {
-        a.identify(&Peer::Plain, h, &objects, now()).map(|u| (u.name.clone(), u.groups.clone())).map_err(|s| s.code)
+        a.identify(&Peer::Plain, h, &objects, now())
+            .map(|u| (u.name.clone(), u.groups.clone()))
+            .map_err(|s| s.code)
     };
     let groups = |g: &[&str]| g.iter().map(|g| g.to_string()).collect::<Vec<_>>();
     let anonymous = Ok((ANONYMOUS.to_owned(), groups(&[UNAUTHENTICATED])));
@@ -264,7 +299,10 @@ fn headers() {
     assert_eq!((status.code, &*status.reason, &*status.message), (401, "Unauthorized", "Unauthorized"));
     let mut socket = HeaderMap::new();
     socket.insert(header::UPGRADE, "websocket".parse().unwrap());
-    let protocols = format!("v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.{}", URL_SAFE_NO_PAD.encode("secret"));
+    let protocols = format!(
+        "v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.{}",
+        URL_SAFE_NO_PAD.encode("secret")
+    );
     socket.insert(header::SEC_WEBSOCKET_PROTOCOL, protocols.parse().unwrap());
     assert_eq!(none(&a, &socket).unwrap().0, "jane");
     let inside = Peer::Identity(UserInfo::new("system:kube-scheduler", &[AUTHENTICATED]));
@@ -295,7 +333,12 @@ fn what_a_token_says_of_its_pod() {
     let issuer = Issuer::new(ISSUER, jwt::SigningKey::from_pem(pem.as_bytes()).unwrap());
     let bound = Bound::Pod(bound("pod", "pod-uid"), Some(bound("node", "node-uid")));
     let token = issuer
-        .issue(Request { bound, seconds: service_account::EXTENDED_SECONDS, warn_after: Some(3607), ..request() })
+        .issue(Request {
+            bound,
+            seconds: service_account::EXTENDED_SECONDS,
+            warn_after: Some(3607),
+            ..request()
+        })
         .unwrap();
     let claims: Value = jwt::unverified_claims(&token).unwrap();
     let t = now().as_second();
@@ -371,7 +414,12 @@ fn client_certificates() {
         ("not yet", &client(&own, "admin", ClientAuth, (2028, 2030)), &none, Err(401)),
         ("another CA", &client(&other, "admin", ClientAuth, (2026, 2030)), &none, Err(401)),
         ("nobody", &client(&own, "", ClientAuth, (2026, 2030)), &none, Ok(ANONYMOUS.to_owned())),
-        ("bad, but a good token", &client(&other, "admin", ClientAuth, (2026, 2030)), &bearer("secret"), Ok("jane".into())),
+        (
+            "bad, but a good token",
+            &client(&other, "admin", ClientAuth, (2026, 2030)),
+            &bearer("secret"),
+            Ok("jane".into()),
+        ),
         ("good, and a bad token", &good, &bearer("x"), Ok("admin".to_owned())),
     ];
     for (case, peer, headers, expect) in table {

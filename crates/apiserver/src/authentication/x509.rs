@@ -57,7 +57,11 @@ impl Verifier {
     }
 
     /// Who sent this chain (DER, the client's own certificate first). `None` if it is good and names nobody.
-    pub fn authenticate(&self, chain: &Arc<[Vec<u8>]>, now: Timestamp) -> Result<Option<Arc<UserInfo>>, String> {
+    pub fn authenticate(
+        &self,
+        chain: &Arc<[Vec<u8>]>,
+        now: Timestamp,
+    ) -> Result<Option<Arc<UserInfo>>, String> {
         let trust = self.trust.load_full();
         if let Some(known) = trust.known.read().unwrap_or_else(PoisonError::into_inner).get(chain)
             && now < known.until
@@ -65,7 +69,8 @@ impl Verifier {
             return Ok(Some(known.user.clone()));
         }
         let Some((leaf, intermediates)) = chain.split_first() else { return Ok(None) };
-        let intermediates: Vec<_> = intermediates.iter().map(|c| CertificateDer::from(c.as_slice())).collect();
+        let intermediates: Vec<_> =
+            intermediates.iter().map(|c| CertificateDer::from(c.as_slice())).collect();
         let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.as_second().max(0) as u64));
         trust
             .verifier

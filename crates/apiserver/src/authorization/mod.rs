@@ -4,11 +4,14 @@
 //! [`rbac`] holds the roles and bindings, compiled, and follows the store; [`node`] knows what belongs to a
 //! kubelet's node. Texts of denials are upstream's (`endpoints/handlers/responsewriters/errors.go`).
 
+mod follow;
 pub mod node;
 pub mod rbac;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use apimachinery::status::Status;
 
 use crate::request::{RequestInfo, UserInfo};
 
@@ -140,11 +143,57 @@ pub struct Authorizer {
     modes: Vec<Mode>,
     pub rbac: Arc<rbac::Rbac>,
     pub node: Arc<node::Node>,
+    followed: OnceLock<follow::Followed>,
 }
 
 impl Authorizer {
     pub fn new(modes: Vec<Mode>, rbac: Arc<rbac::Rbac>, node: Arc<node::Node>) -> Self {
-        Self { modes, rbac, node }
+        Self { modes, rbac, node, followed: OnceLock::new() }
+    }
+
+    /// Loads roles, bindings and what nodes need from the store, and follows it from then on: every decision
+    /// counts in what was written before it. Once; decisions before that know no roles.
+    pub fn follow(&self, store: &etcd::Store) {
+        let _ = self.followed.set(follow::Followed::new(store, &self.modes));
+        self.catch_up(false);
+    }
+
+    fn catch_up(&self, node: bool) {
+        if let Some(followed) = self.followed.get() {
+            followed.catch_up(node, self);
+        }
+    }
+
+    /// Every right that the user has in a namespace as far as rules can tell, and what could not be found out.
+    pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> (Vec<rbac::Rule>, Option<String>) {
+        self.catch_up(false);
+        let (mut rules, mut error) = (Vec::new(), None);
+        if user.groups.iter().any(|g| g == PRIVILEGED_GROUP) {
+            rules.push(rbac::Rule::resources(&["*"], &["*"], &["*"], &[]));
+            rules.push(rbac::Rule::urls(&["*"], &["*"]));
+        }
+        for mode in &self.modes {
+            match mode {
+                Mode::AlwaysAllow => {
+                    rules.push(rbac::Rule::resources(&["*"], &["*"], &["*"], &[]));
+                    rules.push(rbac::Rule::urls(&["*"], &["*"]));
+                }
+                Mode::AlwaysDeny => {}
+                Mode::Node if node::identity(user).is_some() => {
+                    error = Some("node authorizer does not support user rule resolution".to_owned());
+                }
+                Mode::Node => {}
+                Mode::Rbac => {
+                    let (more, missing) = self.rbac.rules_for(user, namespace);
+                    rules.extend(more);
+                    error = match (error, missing) {
+                        (Some(a), Some(b)) => Some(format!("[{a}, {b}]")),
+                        (a, b) => a.or(b),
+                    };
+                }
+            }
+        }
+        (rules, error)
     }
 
     /// Decides, and says why. About a microsecond: no allocation unless the answer is no.
@@ -152,6 +201,7 @@ impl Authorizer {
         if user.groups.iter().any(|g| g == PRIVILEGED_GROUP) {
             return Decision::Allow(Reason::None);
         }
+        self.catch_up(node::identity(user).is_some());
         let mut reasons = String::new();
         for mode in &self.modes {
             let decision = match mode {
@@ -174,6 +224,12 @@ impl Authorizer {
         }
         Decision::NoOpinion(Reason::Text(reasons))
     }
+}
+
+/// The denial: 403 with upstream's text.
+pub fn forbidden(user: &UserInfo, a: &Attributes<'_>, reason: &Reason) -> Status {
+    let (group, resource) = if a.is_resource { (a.group, a.resource) } else { ("", "") };
+    Status::forbidden(group, resource, a.name, forbidden_message(user, a, reason))
 }
 
 /// What stands in the denial: upstream's `forbiddenMessage`, cleaned of what looks like HTML, and the reason.
@@ -209,9 +265,19 @@ mod tests {
                 Reason::None,
                 r#"User "x" cannot list resource "pods" in API group "" in the namespace "y""#,
             ),
-            (pods, Reason::None, r#"User "x" cannot list resource "pods" in API group "" at the cluster scope"#),
             (
-                Attributes { subresource: "scale", resource: "deployments", group: "apps", verb: "get", ..pods },
+                pods,
+                Reason::None,
+                r#"User "x" cannot list resource "pods" in API group "" at the cluster scope"#,
+            ),
+            (
+                Attributes {
+                    subresource: "scale",
+                    resource: "deployments",
+                    group: "apps",
+                    verb: "get",
+                    ..pods
+                },
                 Reason::Text("RBAC: no".into()),
                 r#"User "x" cannot get resource "deployments/scale" in API group "apps" at the cluster scope: RBAC: no"#,
             ),

@@ -1,11 +1,31 @@
 //! The server itself: what it is built from, who can talk to it, and how a request goes through it.
+//!
+//! [`ApiServer::handle`] (in `pipeline`) is the whole way of a request; [`serve`] feeds it from connections.
 
-use std::net::SocketAddr;
+mod listener;
+mod pipeline;
+pub mod tls;
 
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use apimachinery::clock::{Clock, Entropy};
 use bytes::Bytes;
+use etcd::Store;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use tokio_util::sync::CancellationToken;
 
-use crate::request::UserInfo;
+pub use self::listener::serve;
+use crate::{
+    admission, authentication, authorization,
+    proxy::Backend,
+    registry::core::service::{Allocators, Cidr},
+    request::UserInfo,
+    storage::Storage,
+};
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -22,9 +42,146 @@ pub fn body(bytes: impl Into<Bytes>) -> Body {
 pub enum Peer {
     /// Over TLS. The certificates are what the client sent, leaf first, in DER and *not verified*: that is the
     /// authenticator's part.
-    Tls { address: SocketAddr, certificates: std::sync::Arc<[Vec<u8>]> },
+    Tls { address: SocketAddr, certificates: Arc<[Vec<u8>]> },
     /// In this process, with an identity given by the wiring; authorization and admission apply as to anybody.
     Identity(UserInfo),
     /// In this process or a test, without an identity: only headers can authenticate it.
     Plain,
+}
+
+/// What a server is built from. [`Config::new`] has upstream's defaults.
+pub struct Config {
+    pub authentication: authentication::Config,
+    pub authorization: Vec<authorization::Mode>,
+    pub admission: admission::Chain,
+    /// Makes tokens of service accounts; without it TokenRequest is refused.
+    pub issuer: Option<Arc<authentication::service_account::Issuer>>,
+    /// `--service-cluster-ip-range`: one range, or one of each family.
+    pub service_cidrs: Vec<Cidr>,
+    /// `--service-node-port-range`: first and last.
+    pub node_ports: (u16, u16),
+    /// Where clients reach this server: what the `kubernetes` Service points at.
+    pub advertise: Option<(IpAddr, u16)>,
+    /// For connections to kubelets: trusts their CA, presents the API server's certificate.
+    pub kubelet_tls: Option<Arc<rustls::ClientConfig>>,
+    /// `--kubelet-preferred-address-types`.
+    pub kubelet_address_types: Vec<String>,
+    /// `--kubelet-port`, for nodes that name none.
+    pub kubelet_port: u16,
+    /// `--event-ttl`.
+    pub event_ttl: Duration,
+    /// `--request-timeout`, for requests that are not long-running.
+    pub request_timeout: Duration,
+    /// `--min-request-timeout`: watches last this long or up to twice as long, unless they say otherwise.
+    pub min_watch: Duration,
+    /// Request bodies up to this many bytes.
+    pub max_body: usize,
+    /// JSON of stored objects kept in memory, in bytes.
+    pub encoding_bytes: usize,
+}
+
+impl Config {
+    pub fn new(authentication: authentication::Config) -> Self {
+        Self {
+            authentication,
+            authorization: vec![authorization::Mode::Node, authorization::Mode::Rbac],
+            admission: admission::Chain::default(),
+            issuer: None,
+            service_cidrs: "10.96.0.0/12".parse().into_iter().collect(),
+            node_ports: (30000, 32767),
+            advertise: None,
+            kubelet_tls: None,
+            kubelet_address_types: ["Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"]
+                .map(String::from)
+                .into(),
+            kubelet_port: 10250,
+            event_ttl: Duration::from_secs(3600),
+            request_timeout: Duration::from_secs(60),
+            min_watch: Duration::from_secs(1800),
+            max_body: 3 << 20,
+            encoding_bytes: 16 << 20,
+        }
+    }
+}
+
+/// The API server. Cheap to call from many tasks; built once.
+pub struct ApiServer {
+    pub storage: Storage,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+    pub authenticator: authentication::Authenticator,
+    pub authorizer: Arc<authorization::Authorizer>,
+    pub admission: admission::Chain,
+    pub issuer: Option<Arc<authentication::service_account::Issuer>>,
+    pub allocators: Arc<Allocators>,
+    pub kubelets: Option<Backend>,
+    /// Ends watches.
+    pub shutdown: CancellationToken,
+    /// Set once what must exist before the first request exists.
+    pub ready: AtomicBool,
+    pub settings: Settings,
+    pub metrics: crate::metrics::Metrics,
+    pub openapi: crate::openapi::Documents,
+}
+
+/// The plain values of [`Config`].
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub service_cidrs: Vec<Cidr>,
+    pub advertise: Option<(IpAddr, u16)>,
+    pub kubelet_address_types: Vec<String>,
+    pub kubelet_port: u16,
+    pub event_ttl: Duration,
+    pub request_timeout: Duration,
+    pub min_watch: Duration,
+    pub max_body: usize,
+}
+
+impl ApiServer {
+    /// Builds the server over a store. Reads what is stored (Services, for their addresses; roles), writes
+    /// nothing: that is `bootstrap::run`'s part.
+    pub fn build(
+        config: Config,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Arc<Self> {
+        let allocators = Arc::new(Allocators::new(&config.service_cidrs, config.node_ports, entropy.clone()));
+        let rbac = Arc::<authorization::rbac::Rbac>::default();
+        let node = Arc::new(authorization::node::Node::new(crate::bootstrap::policy::node_rules()));
+        let server = Arc::new(Self {
+            storage: Storage::new(store, config.encoding_bytes, config.event_ttl),
+            clock,
+            entropy,
+            authenticator: authentication::Authenticator::new(config.authentication),
+            authorizer: Arc::new(authorization::Authorizer::new(config.authorization, rbac, node)),
+            admission: config.admission,
+            issuer: config.issuer,
+            allocators,
+            kubelets: config.kubelet_tls.map(Backend::new),
+            shutdown: CancellationToken::new(),
+            ready: AtomicBool::new(false),
+            metrics: crate::metrics::Metrics::default(),
+            openapi: crate::openapi::Documents::default(),
+            settings: Settings {
+                service_cidrs: config.service_cidrs,
+                advertise: config.advertise,
+                kubelet_address_types: config.kubelet_address_types,
+                kubelet_port: config.kubelet_port,
+                event_ttl: config.event_ttl,
+                request_timeout: config.request_timeout,
+                min_watch: config.min_watch,
+                max_body: config.max_body,
+            },
+        });
+        server.authorizer.follow(server.storage.store());
+        server.authorizer.follow(server.storage.store());
+        crate::registry::restore(&server);
+        server
+    }
+
+    /// Ends every watch and tells the listener's connections to go. Further requests are still answered.
+    pub fn stop(&self) {
+        self.shutdown.cancel();
+    }
 }

@@ -64,7 +64,8 @@ impl Graph {
     }
 
     fn pod(&mut self, key: Key, object: Option<&Value>) {
-        let new = object.map(|o| (text(o, "/spec/nodeName").to_owned(), o)).filter(|(node, _)| !node.is_empty());
+        let new =
+            object.map(|o| (text(o, "/spec/nodeName").to_owned(), o)).filter(|(node, _)| !node.is_empty());
         if let Some(old) = self.pods.remove(&key) {
             for reference in &old.refs {
                 if let Some(nodes) = self.related.get_mut(reference) {

@@ -39,6 +39,11 @@ impl Node {
         graph.observe(resource, namespace, name, object);
     }
 
+    /// Forgets everything.
+    pub fn clear(&self) {
+        *self.graph.write().unwrap_or_else(PoisonError::into_inner) = Graph::default();
+    }
+
     pub fn graph(&self) -> RwLockReadGuard<'_, Graph> {
         self.graph.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -143,7 +148,9 @@ impl Node {
         match a.verb {
             "create" => Ok(()),
             "get" | "update" | "patch" | "delete" => self.related(node, a, |g| g.has_slice(node, a.name)),
-            "watch" | "list" | "deletecollection" if selects(a.field_selector, "spec.nodeName", node) => Ok(()),
+            "watch" | "list" | "deletecollection" if selects(a.field_selector, "spec.nodeName", node) => {
+                Ok(())
+            }
             "watch" | "list" | "deletecollection" => {
                 no("can only list/watch/deletecollection resourceslices with nodeName field selector")
             }

@@ -25,10 +25,15 @@ fn node() -> Node {
     node.observe("pods", "ns", "b", Some(&pod("b", "two", json!({}))));
     node.observe("pods", "ns", "m", Some(&pod("m", "three", json!({"kubernetes.io/config.mirror": "x"}))));
     node.observe("pods", "ns", "unbound", Some(&pod("unbound", "", json!({}))));
-    node.observe("persistentvolumes", "", "pv", Some(&json!({"spec": {
+    node.observe(
+        "persistentvolumes",
+        "",
+        "pv",
+        Some(&json!({"spec": {
         "claimRef": {"namespace": "ns", "name": "pvc-one"},
         "csi": {"nodeStageSecretRef": {"name": "stage", "namespace": "csi"},
-                "controllerPublishSecretRef": {"name": "control", "namespace": "csi"}}}})));
+                "controllerPublishSecretRef": {"name": "control", "namespace": "csi"}}}})),
+    );
     node.observe("volumeattachments", "", "va", Some(&json!({"spec": {"nodeName": "one"}})));
     node
 }

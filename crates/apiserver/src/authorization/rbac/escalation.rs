@@ -71,6 +71,15 @@ pub fn check_role_write(
     confirm_no_escalation(&authorizer.rbac, user, attributes.namespace, rules)
 }
 
+/// Why a binding may not be written.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The role is not there, so nobody knows what it would grant.
+    NoSuchRole,
+    /// Upstream's text.
+    Escalation(String),
+}
+
 /// Whether the user may write a binding to this role: `bind` on the role, or every right of it held.
 /// A role that is missing cannot be bound without `bind`.
 pub fn check_binding_write(
@@ -78,7 +87,7 @@ pub fn check_binding_write(
     user: &UserInfo,
     attributes: &Attributes<'_>,
     role: &RoleRef,
-) -> Result<(), String> {
+) -> Result<(), Refusal> {
     let resource = match role.kind.as_str() {
         "ClusterRole" => "clusterroles",
         _ => "roles",
@@ -86,8 +95,8 @@ pub fn check_binding_write(
     if may_skip(authorizer, user, attributes, "bind", resource, &role.name) {
         return Ok(());
     }
-    let rules = authorizer.rbac.rules(role, attributes.namespace)?;
-    confirm_no_escalation(&authorizer.rbac, user, attributes.namespace, &rules)
+    let rules = authorizer.rbac.rules(role, attributes.namespace).map_err(|_| Refusal::NoSuchRole)?;
+    confirm_no_escalation(&authorizer.rbac, user, attributes.namespace, &rules).map_err(Refusal::Escalation)
 }
 
 fn may_skip(

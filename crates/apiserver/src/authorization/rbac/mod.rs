@@ -39,6 +39,11 @@ impl Rbac {
         }
     }
 
+    /// Forgets everything.
+    pub fn clear(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Index::default();
+    }
+
     fn index(&self) -> RwLockReadGuard<'_, Index> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -20,20 +20,36 @@ fn state() -> Rbac {
         ("", "admin", json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}])),
         ("", "scaler", json!([{"verbs": ["update", "use"], "apiGroups": ["*"], "resources": ["*/scale"]}])),
         ("", "urls", json!([{"verbs": ["get"], "nonResourceURLs": ["/healthz", "/apis/*"]}])),
-        ("n", "pods", json!([
-            {"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods", "pods/log"]},
-            {"verbs": ["get", "patch"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"]},
-        ])),
+        (
+            "n",
+            "pods",
+            json!([
+                {"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods", "pods/log"]},
+                {"verbs": ["get", "patch"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"]},
+            ]),
+        ),
     ] {
         let resource = if ns.is_empty() { "clusterroles" } else { "roles" };
         rbac.observe(resource, ns, name, Some(&role(rules)));
     }
     for (ns, name, kind, target, subjects) in [
         ("", "root", "ClusterRole", "admin", json!([{"kind": "User", "name": "root"}])),
-        ("", "scalers", "ClusterRole", "scaler", json!([
-            {"kind": "ServiceAccount", "name": "sa", "namespace": "n"}, {"kind": "Group", "name": "scale"}])),
+        (
+            "",
+            "scalers",
+            "ClusterRole",
+            "scaler",
+            json!([
+            {"kind": "ServiceAccount", "name": "sa", "namespace": "n"}, {"kind": "Group", "name": "scale"}]),
+        ),
         ("", "urls", "ClusterRole", "urls", json!([{"kind": "Group", "name": "everybody"}])),
-        ("n", "readers", "Role", "pods", json!([{"kind": "User", "name": "eve"}, {"kind": "ServiceAccount", "name": "here"}])),
+        (
+            "n",
+            "readers",
+            "Role",
+            "pods",
+            json!([{"kind": "User", "name": "eve"}, {"kind": "ServiceAccount", "name": "here"}]),
+        ),
         ("m", "admins", "ClusterRole", "admin", json!([{"kind": "Group", "name": "m-admins"}])),
         ("m", "broken", "Role", "gone", json!([{"kind": "User", "name": "eve"}])),
     ] {
@@ -115,8 +131,18 @@ fn decisions() {
 fn reasons() {
     let rbac = state();
     let table: &[(&str, &[&str], &str, &str)] = &[
-        ("root", &[], "get pods", r#"RBAC: allowed by ClusterRoleBinding "root" of ClusterRole "admin" to User "root""#),
-        ("eve", &[], "get pods @n", r#"RBAC: allowed by RoleBinding "readers/n" of Role "pods" to User "eve""#),
+        (
+            "root",
+            &[],
+            "get pods",
+            r#"RBAC: allowed by ClusterRoleBinding "root" of ClusterRole "admin" to User "root""#,
+        ),
+        (
+            "eve",
+            &[],
+            "get pods @n",
+            r#"RBAC: allowed by RoleBinding "readers/n" of Role "pods" to User "eve""#,
+        ),
         (
             "system:serviceaccount:n:sa",
             &[],
@@ -139,13 +165,23 @@ fn objects_that_change_or_go_count_at_once() {
     assert!(allowed(&rbac));
     rbac.observe("roles", "n", "pods", Some(&json!({"rules": null})));
     assert!(!allowed(&rbac));
-    rbac.observe("roles", "n", "pods", Some(&json!({"rules": [
-        {"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]})));
+    rbac.observe(
+        "roles",
+        "n",
+        "pods",
+        Some(&json!({"rules": [
+        {"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]})),
+    );
     assert!(allowed(&rbac));
-    rbac.observe("rolebindings", "n", "readers", Some(&json!({
+    rbac.observe(
+        "rolebindings",
+        "n",
+        "readers",
+        Some(&json!({
         "metadata": {"name": "readers", "namespace": "n"},
         "roleRef": {"kind": "Role", "name": "pods"},
-        "subjects": [{"kind": "User", "name": "adam"}]})));
+        "subjects": [{"kind": "User", "name": "adam"}]})),
+    );
     assert!(!allowed(&rbac) && ask(&rbac, "adam", &[], "get pods @n").is_allowed());
     rbac.observe("rolebindings", "n", "readers", None);
     assert!(!ask(&rbac, "adam", &[], "get pods @n").is_allowed());

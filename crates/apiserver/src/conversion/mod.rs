@@ -1,0 +1,76 @@
+//! One object in another version of its kind. Most versions have one shape and only change their name; the
+//! exceptions are here, one file each.
+
+mod event;
+mod horizontal_pod_autoscaler;
+
+use serde_json::Value;
+
+/// Rewrites an object between two `(group, version)` pairs. What the target version cannot say goes into
+/// annotations where upstream does so, else it is dropped by whoever writes the target's fields. `apiVersion`
+/// is left to the caller.
+pub fn convert(object: &mut Value, kind: &str, from: (&str, &str), to: (&str, &str)) {
+    if from == to {
+        return;
+    }
+    match (kind, from, to) {
+        ("Event", ("", "v1"), ("events.k8s.io", _)) => event::to_events(object),
+        ("Event", ("events.k8s.io", _), ("", "v1")) => event::to_core(object),
+        ("HorizontalPodAutoscaler", (_, "v2"), (_, "v1")) => horizontal_pod_autoscaler::to_v1(object),
+        ("HorizontalPodAutoscaler", (_, "v1"), (_, "v2")) => horizontal_pod_autoscaler::to_v2(object),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn there_and_back(kind: &str, a: (&str, &str), b: (&str, &str), object: Value, expect: Value) {
+        let mut converted = object.clone();
+        convert(&mut converted, kind, a, b);
+        assert_eq!(converted, expect);
+        convert(&mut converted, kind, b, a);
+        assert_eq!(converted, object);
+    }
+
+    #[test]
+    fn events() {
+        there_and_back(
+            "Event",
+            ("", "v1"),
+            ("events.k8s.io", "v1"),
+            json!({"metadata": {"name": "e"}, "involvedObject": {"name": "p"}, "message": "m", "count": 2,
+                "source": {"component": "c"}, "reportingComponent": "r", "reason": "x"}),
+            json!({"metadata": {"name": "e"}, "regarding": {"name": "p"}, "note": "m", "deprecatedCount": 2,
+                "deprecatedSource": {"component": "c"}, "reportingController": "r", "reason": "x"}),
+        );
+    }
+
+    #[test]
+    fn autoscalers() {
+        let cpu = json!({"type": "Resource", "resource": {"name": "cpu",
+            "target": {"type": "Utilization", "averageUtilization": 80}}});
+        let (v1, v2) = (("autoscaling", "v1"), ("autoscaling", "v2"));
+        there_and_back(
+            "HorizontalPodAutoscaler",
+            v1,
+            v2,
+            json!({"metadata": {"name": "h"}, "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 80},
+                "status": {"currentReplicas": 1, "desiredReplicas": 1}}),
+            json!({"metadata": {"name": "h"}, "spec": {"maxReplicas": 3, "metrics": [cpu]},
+                "status": {"currentReplicas": 1, "desiredReplicas": 1}}),
+        );
+        let memory = json!({"type": "Resource", "resource": {"name": "memory",
+            "target": {"type": "Utilization", "averageUtilization": 50}}});
+        let object = json!({"metadata": {"name": "h"},
+            "spec": {"maxReplicas": 3, "metrics": [cpu, memory], "behavior": {"scaleUp": {}}},
+            "status": {"currentReplicas": 1, "desiredReplicas": 1}});
+        let mut converted = object.clone();
+        convert(&mut converted, "HorizontalPodAutoscaler", v2, v1);
+        assert_eq!(converted["spec"], json!({"maxReplicas": 3, "targetCPUUtilizationPercentage": 80}));
+        convert(&mut converted, "HorizontalPodAutoscaler", v1, v2);
+        assert_eq!(converted, object);
+    }
+}

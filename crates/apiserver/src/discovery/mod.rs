@@ -1,0 +1,180 @@
+//! What the server serves: `/api`, `/apis` and below, in the old form (one document per version) and the
+//! aggregated one; `/version`; the list of paths at `/`.
+//!
+//! Everything comes from `api::resources()`; nothing is kept between requests.
+
+mod aggregated;
+mod legacy;
+
+use apimachinery::schema::Resource;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha512};
+
+use crate::authentication::issuer;
+use crate::negotiation;
+use crate::request::{Query, RequestInfo};
+use crate::response;
+use crate::server::{ApiServer, Body};
+
+/// What `/version` says. The minor version decides what clients believe we can do.
+pub const GIT_VERSION: &str = concat!("v1.36.2+corten", env!("CARGO_PKG_VERSION"));
+
+/// Resources that are served.
+fn served() -> impl Iterator<Item = &'static Resource> {
+    api::resources().iter().filter(|r| r.default_on)
+}
+
+/// Answers discovery paths; `None` for others.
+pub fn handle(
+    server: &ApiServer,
+    info: &RequestInfo,
+    query: &Query,
+    request: &Request<Body>,
+) -> Option<Response<Body>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return None;
+    }
+    let path = info.path.strip_suffix('/').unwrap_or(&info.path);
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    let headers = request.headers();
+    let document = match parts.as_slice() {
+        [] => json!({ "paths": paths() }),
+        ["version"] => version(),
+        ["api"] | ["apis"] => {
+            let core = parts == ["api"];
+            match wanted(headers) {
+                Form::Aggregated(version) => return Some(aggregated::answer(core, version, headers)),
+                Form::Legacy if core => legacy::versions(server),
+                Form::Legacy => legacy::groups(),
+            }
+        }
+        ["api", "v1"] => legacy::resources("", "v1")?,
+        ["apis", group] => legacy::group(group)?,
+        ["apis", group, version] => legacy::resources(group, version)?,
+        [".well-known", "openid-configuration"] => return open_id(server, headers),
+        ["openid", "v1", "jwks"] => {
+            let keys = issuer::jwks(server.authenticator.service_accounts()?);
+            return Some(public(issuer::JWKS_MEDIA_TYPE, &keys));
+        }
+        _ => return None,
+    };
+    Some(match negotiation::output(headers, query) {
+        Ok(output) => response::value(200, &document, output),
+        Err(status) => response::status(&status, negotiation::for_error(headers, query)),
+    })
+}
+
+fn open_id(server: &ApiServer, headers: &HeaderMap) -> Option<Response<Body>> {
+    let verifier = server.authenticator.service_accounts()?;
+    let host = match server.settings.advertise {
+        Some((address, port)) => std::net::SocketAddr::new(address, port).to_string(),
+        None => headers.get(header::HOST)?.to_str().ok()?.to_owned(),
+    };
+    let document = issuer::configuration(verifier, &format!("https://{host}{}", issuer::JWKS_PATH));
+    Some(public("application/json", &document))
+}
+
+fn public(media_type: &'static str, document: &Value) -> Response<Body> {
+    let mut response = response::bytes(200, media_type, document.to_string());
+    let cache = HeaderValue::from_static(issuer::CACHE_CONTROL);
+    response.headers_mut().insert(header::CACHE_CONTROL, cache);
+    response
+}
+
+fn version() -> Value {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    json!({
+        "major": "1",
+        "minor": "36",
+        "emulationMajor": "1",
+        "emulationMinor": "36",
+        "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "35",
+        "gitVersion": GIT_VERSION,
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("linux/{arch}"),
+    })
+}
+
+fn paths() -> Vec<String> {
+    let mut all: Vec<String> = [
+        issuer::CONFIGURATION_PATH,
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/apis/",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openapi/v3/",
+        issuer::JWKS_PATH,
+        "/readyz",
+        "/version",
+    ]
+    .map(String::from)
+    .into();
+    for resource in served().filter(|r| !r.group.is_empty()) {
+        all.push(format!("/apis/{}", resource.group));
+        all.push(format!("/apis/{}/{}", resource.group, resource.version));
+    }
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// Which form of `/api` and `/apis` a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Legacy,
+    /// With the version of `apidiscovery.k8s.io`.
+    Aggregated(&'static str),
+}
+
+/// The first form in `Accept` that we have.
+fn wanted(headers: &HeaderMap) -> Form {
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    for clause in accept.flat_map(|v| v.split(',')) {
+        let mut parts = clause.split(';').map(str::trim);
+        if !matches!(parts.next(), Some("application/json" | "application/*" | "*/*" | "application/yaml")) {
+            continue;
+        }
+        let (mut kind, mut group, mut version) = ("", "", "");
+        for parameter in parts {
+            match parameter.split_once('=') {
+                Some(("as", v)) => kind = v,
+                Some(("g", v)) => group = v,
+                Some(("v", v)) => version = v,
+                _ => {}
+            }
+        }
+        match (kind, group, version) {
+            ("", ..) => return Form::Legacy,
+            ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => return Form::Aggregated("v2"),
+            ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2beta1") => {
+                return Form::Aggregated("v2beta1");
+            }
+            _ => {}
+        }
+    }
+    Form::Legacy
+}
+
+/// The quoted tag of a document, as upstream: a SHA-512 sum in capitals.
+fn etag(document: &[u8]) -> String {
+    let sum: String = Sha512::digest(document).iter().map(|b| format!("{b:02X}")).collect();
+    format!("\"{sum}\"")
+}
+
+#[cfg(test)]
+mod tests;

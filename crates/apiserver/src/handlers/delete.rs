@@ -1,0 +1,100 @@
+//! DELETE of one object or of a collection.
+
+use apimachinery::status::Status;
+use http::Response;
+use serde_json::{Value, json};
+
+use super::{
+    Call, body,
+    body::Expected,
+    options::{DeleteOptions, FieldValidation, ListOptions},
+};
+use crate::{
+    negotiation,
+    registry::{generic::Outcome, strategy},
+    response,
+    server::Body,
+};
+
+pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
+    let output = negotiation::output(&call.headers, call.query)?;
+    let options = options(call, body).await?;
+    warn_of_orphans(call, &options);
+    let (outcome, gone) = call.scope().delete(&options).await?;
+    let accepted = !gone && options.orphan_dependents == Some(false);
+    call.respond(if accepted { 202 } else { 200 }, outcome, output)
+}
+
+pub(super) async fn delete_collection(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
+    let output = negotiation::output(&call.headers, call.query)?;
+    let list = ListOptions::parse(call.query, false)?;
+    strategy::check_fields(call.resource, &list.fields)?;
+    let options = options(call, body).await?;
+    let name = list.fields.requires_exact_match("metadata.name").map(str::to_owned);
+    let found = call.server.storage.list(call.resource, call.namespace(), name.as_deref(), &list).await?;
+    let mut items = Vec::with_capacity(found.items.len());
+    for kv in &found.items {
+        let object = call.server.storage.decode(call.resource, kv)?;
+        let name = crate::registry::meta::name(&object).to_owned();
+        let namespace = crate::registry::meta::namespace(&object).to_owned();
+        let scope = crate::registry::generic::Scope { namespace: &namespace, ..call.scope_of(&name) };
+        match scope.delete(&options).await {
+            Ok((Outcome::Object(object), _)) => items.push(object),
+            Ok((Outcome::Stored(kv), _)) => items.push(call.server.storage.decode(call.resource, &kv)?),
+            Ok((Outcome::Done(_), _)) => items.push(object),
+            Err(status) if status.is_not_found() => {}
+            Err(status) => return Err(status),
+        }
+    }
+    for item in &mut items {
+        if let Some(fields) = item.as_object_mut() {
+            fields.remove("kind");
+            fields.remove("apiVersion");
+        }
+    }
+    let answer = json!({
+        "kind": format!("{}List", call.resource.kind),
+        "apiVersion": call.resource.api_version(),
+        "metadata": {"resourceVersion": found.revision.to_string()},
+        "items": items,
+    });
+    Ok(response::value(200, &answer, output))
+}
+
+/// From the body if there is one, else from the query.
+async fn options(call: &Call<'_>, body: Body) -> Result<DeleteOptions, Status> {
+    let bytes = body::read(call, body).await?;
+    if bytes.is_empty() {
+        return DeleteOptions::from_query(call.query);
+    }
+    let format = negotiation::input(&call.headers)?;
+    DeleteOptions::from_value(&decode_options(&bytes, format, call)?)
+}
+
+/// `DeleteOptions` of `v1`, of `meta.k8s.io/v1`, or of any group, as old clients send it.
+fn decode_options(bytes: &[u8], format: negotiation::Format, call: &Call<'_>) -> Result<Value, Status> {
+    let object = api::object_type("", "v1", "DeleteOptions")
+        .ok_or_else(|| Status::internal("the type of DeleteOptions is missing"))?;
+    let decoded = match format {
+        negotiation::Format::Json => apimachinery::codec::json::decode(api::schema(), object, bytes),
+        negotiation::Format::Yaml => apimachinery::codec::yaml::decode(api::schema(), object, bytes),
+    };
+    let decoded = decoded.map_err(|e| Status::bad_request(e.to_string()))?;
+    let kind = decoded.value["kind"].as_str().unwrap_or_default();
+    if !matches!(kind, "" | "DeleteOptions") {
+        let expected = Expected { group: "", version: "v1", kind: "DeleteOptions", object };
+        return body::decode(bytes, format, expected, FieldValidation::Ignore, &call.warnings);
+    }
+    Ok(decoded.value)
+}
+
+/// Jobs keep their pods unless told otherwise, which surprises people.
+fn warn_of_orphans(call: &Call<'_>, options: &DeleteOptions) {
+    let silent = options.orphan_dependents.is_some() || options.propagation_policy.is_some();
+    if !silent && call.resource.kind == "Job" && call.resource.group == "batch" {
+        call.warnings.add(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove \
+             them or set propagationPolicy=Orphan to suppress this warning",
+        );
+    }
+}

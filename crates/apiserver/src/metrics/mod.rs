@@ -1,0 +1,326 @@
+//! `/metrics`: what this server really measures, under upstream's names.
+//!
+//! [`start`] and [`finish`] stand around every request. What is a state and not an event (objects stored, the
+//! process) is read when somebody asks.
+
+mod process;
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use http::{Request, Response};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use tokio::time::Instant;
+
+use crate::request::{Query, RequestInfo};
+use crate::response;
+use crate::server::{ApiServer, Body};
+
+const BUCKETS: [f64; 23] = [
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0,
+    20.0, 30.0, 45.0, 60.0,
+];
+
+type Labels = Vec<(&'static str, String)>;
+type Durations = Family<Labels, Histogram, fn() -> Histogram>;
+
+fn histogram() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+/// The counters of one kind of request, found by hash so that a request makes no labels.
+struct Counters {
+    of: (Box<str>, u16),
+    requests: Counter,
+    durations: Histogram,
+}
+
+/// Everything that is counted.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Labels, Counter>,
+    durations: Durations,
+    mutating: Gauge,
+    read_only: Gauge,
+    known: RwLock<HashMap<u64, Arc<Counters>>>,
+    /// Watches and other requests that stay open.
+    long_running: Arc<AtomicI64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let requests = Family::default();
+        registry.register(
+            "apiserver_request",
+            "Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, \
+             component, and HTTP response code",
+            requests.clone(),
+        );
+        let durations = Durations::new_with_constructor(histogram);
+        registry.register(
+            "apiserver_request_duration_seconds",
+            "Response latency distribution in seconds for each verb, dry run value, group, version, resource, \
+             subresource, scope and component",
+            durations.clone(),
+        );
+        let in_flight = Family::<Labels, Gauge>::default();
+        registry.register(
+            "apiserver_current_inflight_requests",
+            "Number of requests currently handled by this apiserver, by kind",
+            in_flight.clone(),
+        );
+        let kind = |kind: &str| in_flight.get_or_create(&vec![("request_kind", kind.to_owned())]).clone();
+        let (mutating, read_only) = (kind("mutating"), kind("readOnly"));
+        Self {
+            registry,
+            requests,
+            durations,
+            mutating,
+            read_only,
+            known: RwLock::default(),
+            long_running: Arc::default(),
+        }
+    }
+}
+
+/// A request that has begun.
+pub struct Measured {
+    began: Instant,
+    in_flight: Option<Gauge>,
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        if let Some(gauge) = &self.in_flight {
+            gauge.dec();
+        }
+    }
+}
+
+/// Counts while it lives: held by the body of an answer that stays open.
+pub struct LongRunning(Arc<AtomicI64>);
+
+impl Drop for LongRunning {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Metrics {
+    pub fn long_running(&self) -> LongRunning {
+        self.long_running.fetch_add(1, Ordering::Relaxed);
+        LongRunning(self.long_running.clone())
+    }
+
+    fn counters(&self, info: &RequestInfo, code: u16) -> Arc<Counters> {
+        let verb = verb(info);
+        let mut hasher = DefaultHasher::new();
+        let scope = scope(info);
+        (verb, &info.api_group, &info.api_version, &info.resource, &info.subresource, scope, code)
+            .hash(&mut hasher);
+        if !info.is_resource_request {
+            path(info).hash(&mut hasher);
+        }
+        let key = hasher.finish();
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counters) = known.get(&key)
+            && counters.of == (Box::from(&*info.resource), code)
+        {
+            return counters.clone();
+        }
+        drop(known);
+        let mut labels: Labels = vec![
+            ("component", "apiserver".into()),
+            ("dry_run", String::new()),
+            ("group", info.api_group.clone()),
+            ("resource", info.resource.clone()),
+            ("scope", scope.into()),
+            (
+                "subresource",
+                if info.is_resource_request { info.subresource.clone() } else { path(info).into() },
+            ),
+            ("verb", verb.into()),
+            ("version", info.api_version.clone()),
+        ];
+        let durations = self.durations.get_or_create(&labels).clone();
+        labels.insert(0, ("code", code.to_string()));
+        let requests = self.requests.get_or_create(&labels).clone();
+        let counters = Arc::new(Counters { of: (Box::from(&*info.resource), code), requests, durations });
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        // Resources that do not exist must not fill memory.
+        if known.len() < 4096 {
+            known.insert(key, counters.clone());
+        }
+        counters
+    }
+}
+
+/// Upstream's verb label: the HTTP method, or what a GET really is.
+fn verb(info: &RequestInfo) -> &'static str {
+    match info.verb.as_str() {
+        "get" => "GET",
+        "list" => "LIST",
+        "watch" => "WATCH",
+        "create" | "post" => match info.subresource.as_str() {
+            "exec" | "attach" | "portforward" | "proxy" => "CONNECT",
+            _ => "POST",
+        },
+        "update" | "put" => "PUT",
+        "patch" => "PATCH",
+        "delete" => "DELETE",
+        "deletecollection" => "DELETECOLLECTION",
+        "proxy" => "CONNECT",
+        _ => "other",
+    }
+}
+
+fn scope(info: &RequestInfo) -> &'static str {
+    match (info.is_resource_request, info.name.is_empty(), info.namespace.is_empty()) {
+        (false, ..) => "",
+        (true, false, _) => "resource",
+        (true, true, false) if info.verb != "create" => "namespace",
+        (true, true, false) => "resource",
+        (true, true, true) => "cluster",
+    }
+}
+
+/// The paths that are counted by themselves; anything else counts together.
+fn path(info: &RequestInfo) -> &str {
+    match info.path.as_str() {
+        known @ ("/healthz" | "/livez" | "/readyz" | "/metrics" | "/version" | "/api" | "/apis"
+        | "/openapi/v2") => known,
+        path if path.starts_with("/openapi/v3") => "/openapi/v3",
+        path if path.starts_with("/apis/") => "/apis/*",
+        _ => "",
+    }
+}
+
+/// A request begins.
+pub fn start(server: &ApiServer, info: &RequestInfo) -> Measured {
+    let in_flight = (!info.is_long_running()).then(|| {
+        let mutating = !matches!(info.verb.as_str(), "get" | "list" | "watch" | "head");
+        let gauge = if mutating { &server.metrics.mutating } else { &server.metrics.read_only };
+        gauge.inc();
+        gauge.clone()
+    });
+    Measured { began: Instant::now(), in_flight }
+}
+
+/// Its answer is known (of a watch: has begun).
+pub fn finish(server: &ApiServer, measured: Measured, info: &RequestInfo, code: u16) {
+    let counters = server.metrics.counters(info, code);
+    counters.requests.inc();
+    if !info.is_long_running() {
+        counters.durations.observe(measured.began.elapsed().as_secs_f64());
+    }
+}
+
+/// Answers `/metrics`; `None` for other paths.
+pub fn handle(
+    server: &ApiServer,
+    info: &RequestInfo,
+    _: &Query,
+    _: &Request<Body>,
+) -> Option<Response<Body>> {
+    if info.path != "/metrics" {
+        return None;
+    }
+    let mut text = String::new();
+    if encode(&mut text, &server.metrics.registry).is_err() {
+        return Some(response::text(500, "encoding metrics failed"));
+    }
+    let mut out = classic(&text);
+    let open = server.metrics.long_running.load(Ordering::Relaxed);
+    let _ = writeln!(
+        out,
+        "# HELP apiserver_longrunning_requests Gauge of all active long-running apiserver requests."
+    );
+    let _ =
+        writeln!(out, "# TYPE apiserver_longrunning_requests gauge\napiserver_longrunning_requests {open}");
+    stored(server, &mut out);
+    process::write(&mut out);
+    Some(response::bytes(200, "text/plain; version=0.0.4; charset=utf-8", out))
+}
+
+/// The older text form, which every reader understands: counters are named with their suffix, and nothing marks
+/// the end.
+fn classic(open_metrics: &str) -> String {
+    let mut out = String::with_capacity(open_metrics.len());
+    let counters: Vec<&str> =
+        open_metrics.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    for line in open_metrics.lines().filter(|l| *l != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(&name) => {
+                let _ = writeln!(out, "# {what} {name}_total {rest}");
+            }
+            _ => {
+                let _ = writeln!(out, "{line}");
+            }
+        }
+    }
+    out
+}
+
+/// How many objects of each kind there are.
+fn stored(server: &ApiServer, out: &mut String) {
+    out.push_str("# HELP apiserver_storage_objects Number of stored objects at the time of last check split by kind.\n");
+    out.push_str("# TYPE apiserver_storage_objects gauge\n");
+    let mut seen: Vec<&str> = Vec::new();
+    for resource in api::resources() {
+        let Some(at) = &resource.storage else { continue };
+        if !resource.default_on || seen.contains(&&*at.prefix) {
+            continue;
+        }
+        seen.push(&at.prefix);
+        let Ok(prefix) = crate::storage::prefix(resource, "") else { continue };
+        let range = etcd::Range { count_only: true, ..etcd::Range::prefix(prefix) };
+        if let Ok(found) = server.storage.store().range(&range) {
+            let name = resource.qualified();
+            let _ = writeln!(out, "apiserver_storage_objects{{resource=\"{name}\"}} {}", found.count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_form() {
+        let open = "# HELP a_b Text.\n# TYPE a_b counter\na_b_total{x=\"y\"} 1\n# HELP g G.\n# TYPE g gauge\ng 2\n# EOF\n";
+        let expect = "# HELP a_b_total Text.\n# TYPE a_b_total counter\na_b_total{x=\"y\"} 1\n# HELP g G.\n# TYPE g gauge\ng 2\n";
+        assert_eq!(classic(open), expect);
+    }
+
+    #[test]
+    fn counting() {
+        let metrics = Metrics::default();
+        let info = |verb: &str, resource: &str| RequestInfo {
+            is_resource_request: true,
+            verb: verb.into(),
+            api_version: "v1".into(),
+            resource: resource.into(),
+            ..RequestInfo::default()
+        };
+        for (verb, resource, code) in
+            [("get", "pods", 200), ("list", "pods", 200), ("list", "pods", 200), ("list", "pods", 403)]
+        {
+            metrics.counters(&info(verb, resource), code).requests.inc();
+        }
+        let mut text = String::new();
+        encode(&mut text, &metrics.registry).unwrap();
+        let line = "apiserver_request_total{code=\"200\",component=\"apiserver\",dry_run=\"\",group=\"\",\
+                    resource=\"pods\",scope=\"cluster\",subresource=\"\",verb=\"LIST\",version=\"v1\"} 2\n";
+        assert!(text.contains(line), "{text}");
+    }
+}

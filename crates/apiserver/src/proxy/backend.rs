@@ -1,0 +1,154 @@
+//! Carrying a request to a node and its answer back.
+
+use std::{sync::Arc, time::Duration};
+
+use apimachinery::status::Status;
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri, header};
+use http_body_util::BodyExt;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::{io::copy_bidirectional, net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
+
+use crate::server::Body;
+
+/// How long a node may take to accept a connection and finish the handshake.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Where a request goes: a kubelet's address and port, and path with query there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub host: String,
+    pub port: u16,
+    pub path_and_query: String,
+}
+
+/// Connections to kubelets.
+#[derive(Clone)]
+pub struct Backend {
+    tls: Arc<rustls::ClientConfig>,
+}
+
+impl Backend {
+    /// `tls` trusts the CA of the kubelets' serving certificates and presents the API server's client
+    /// certificate (through a resolver, if that is rotated).
+    pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
+        Self { tls }
+    }
+
+    /// Sends the request and answers with what the node says. When the node switches protocols, so does the
+    /// answer, and a task carries bytes both ways until either side ends.
+    pub async fn forward(&self, route: &Route, mut request: Request<Body>) -> Result<Response<Body>, Status> {
+        let client_upgrade = is_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
+        let uri: Uri = route
+            .path_and_query
+            .parse()
+            .map_err(|e| Status::internal(format_args!("parsing the address on the node: {e}")))?;
+        let (mut parts, body) = request.into_parts();
+        parts.uri = uri;
+        parts.version = http::Version::HTTP_11;
+        parts.extensions.clear();
+        clean_request(&mut parts.headers, client_upgrade.is_some(), route);
+        let mut response = self.send(route, Request::from_parts(parts, body)).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            clean_response(response.headers_mut());
+            return Ok(response.map(|b| b.map_err(Into::into).boxed_unsync()));
+        }
+        let Some(client_upgrade) = client_upgrade else {
+            return Err(Status::internal("the node switched protocols without being asked"));
+        };
+        let node_upgrade = hyper::upgrade::on(&mut response);
+        tokio::spawn(async move {
+            let (client, node) = match tokio::try_join!(client_upgrade, node_upgrade) {
+                Ok(both) => both,
+                Err(error) => return tracing::debug!(%error, "switching protocols"),
+            };
+            // An end without a word is how these protocols usually stop.
+            let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));
+            let _ = copy_bidirectional(&mut client, &mut node).await;
+        });
+        Ok(response.map(|_| crate::server::body(bytes::Bytes::new())))
+    }
+
+    async fn send(
+        &self,
+        route: &Route,
+        request: Request<Body>,
+    ) -> Result<Response<hyper::body::Incoming>, Status> {
+        let target = format!("{}:{}", bracketed(&route.host), route.port);
+        let failed = |what: &str| {
+            // As upstream's proxy answers: the transport's error as a 500 of the API.
+            Status::internal(format_args!("error dialing backend: {what}"))
+        };
+        let name = ServerName::try_from(route.host.clone()).map_err(|e| failed(&e.to_string()))?;
+        let connect = async {
+            let stream = TcpStream::connect(&target).await.map_err(|e| format!("dial tcp {target}: {e}"))?;
+            let _ = stream.set_nodelay(true);
+            let tls = TlsConnector::from(self.tls.clone());
+            tls.connect(name, stream).await.map_err(|e| format!("tls: {e}"))
+        };
+        let stream = timeout(CONNECT, connect)
+            .await
+            .map_err(|_| failed(&format!("dial tcp {target}: i/o timeout")))?
+            .map_err(|e| failed(&e))?;
+        let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+            .handshake::<_, Body>(TokioIo::new(stream))
+            .await
+            .map_err(|e| failed(&e.to_string()))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(error = %error, "connection to a node ended");
+            }
+        });
+        sender.send_request(request).await.map_err(|e| failed(&e.to_string()))
+    }
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// `Connection: Upgrade`, however written.
+pub fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+}
+
+/// The node learns nothing of who asked, and hop-by-hop headers stay on their hop.
+fn clean_request(headers: &mut HeaderMap, upgrade: bool, route: &Route) {
+    let private: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("impersonate-") || name.as_str().starts_with("x-remote-"))
+        .cloned()
+        .collect();
+    for name in private {
+        headers.remove(name);
+    }
+    headers.remove(header::AUTHORIZATION);
+    if !upgrade {
+        hop_by_hop(headers);
+        headers.remove(header::UPGRADE);
+    }
+    let host = format!("{}:{}", bracketed(&route.host), route.port);
+    if let Ok(host) = host.parse() {
+        headers.insert(header::HOST, host);
+    }
+}
+
+fn clean_response(headers: &mut HeaderMap) {
+    hop_by_hop(headers);
+    // Whoever serves the proxied page does not speak for the API server.
+    headers.remove(HeaderName::from_static("access-control-allow-origin"));
+}
+
+fn hop_by_hop(headers: &mut HeaderMap) {
+    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::TE, header::TRAILER] {
+        headers.remove(name);
+    }
+    headers.remove(HeaderName::from_static("keep-alive"));
+    headers.remove(HeaderName::from_static("proxy-connection"));
+}

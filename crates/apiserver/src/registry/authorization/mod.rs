@@ -1,0 +1,269 @@
+//! Kinds that ask what somebody may do; nothing here is stored. [`escalation`] guards who hands out rights.
+
+pub mod escalation;
+
+use apimachinery::{
+    field::{self, ErrorList, Path},
+    status::Status,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    authorization::{Attributes, Decision},
+    handlers::options::WriteOptions,
+    registry::{generic::Scope, meta},
+    request::{Operation, UserInfo},
+};
+
+/// Answers a create of a kind of `authorization.k8s.io`.
+pub async fn create(scope: &Scope<'_>, mut object: Value, options: &WriteOptions) -> Result<Value, Status> {
+    scope.admit(Operation::Create, &mut object, None, options.dry_run).await?;
+    let plural = &*scope.resource.plural;
+    if plural == "selfsubjectrulesreviews" {
+        if text(&object["spec"], "namespace").is_empty() {
+            return Err(Status::bad_request("no namespace on request"));
+        }
+        scope.check(Operation::Create, &object, None, options.dry_run).await?;
+        return Ok(rules(scope, object));
+    }
+    let local = plural == "localsubjectaccessreviews";
+    if local {
+        meta::match_namespace(&mut object, scope.namespace)?;
+    }
+    let own = plural == "selfsubjectaccessreviews";
+    let errors = validate(&object, own, local);
+    if !errors.is_empty() {
+        return Err(Status::invalid(&scope.resource.group, &scope.resource.kind, "", &errors));
+    }
+    scope.check(Operation::Create, &object, None, options.dry_run).await?;
+    let asked;
+    let user = if own {
+        scope.user
+    } else {
+        asked = user(&object["spec"]);
+        &asked
+    };
+    object["status"] = answer(scope, user, &object["spec"]);
+    Ok(object)
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+
+fn strings(value: &Value) -> impl Iterator<Item = String> + '_ {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).map(String::from)
+}
+
+fn user(spec: &Value) -> UserInfo {
+    let mut user = UserInfo::new(text(spec, "user"), &[]);
+    user.uid = text(spec, "uid").into();
+    user.groups = strings(&spec["groups"]).collect();
+    for (key, values) in spec["extra"].as_object().into_iter().flatten() {
+        user.extra.insert(key.clone(), strings(values).collect());
+    }
+    user
+}
+
+fn answer(scope: &Scope<'_>, user: &UserInfo, spec: &Value) -> Value {
+    let selector;
+    let resource = &spec["resourceAttributes"];
+    let attributes = if resource.is_object() {
+        selector = field_selector(&resource["fieldSelector"]);
+        Attributes {
+            is_resource: true,
+            verb: text(resource, "verb"),
+            group: text(resource, "group"),
+            version: match text(resource, "version") {
+                "" => "*",
+                version => version,
+            },
+            resource: text(resource, "resource"),
+            subresource: text(resource, "subresource"),
+            namespace: text(resource, "namespace"),
+            name: text(resource, "name"),
+            field_selector: &selector,
+            ..Attributes::default()
+        }
+    } else {
+        let path = &spec["nonResourceAttributes"];
+        Attributes { verb: text(path, "verb"), path: text(path, "path"), ..Attributes::default() }
+    };
+    let decision = scope.server.authorizer.decide(user, &attributes);
+    let mut status = json!({"allowed": decision.is_allowed()});
+    if matches!(decision, Decision::Deny(_)) {
+        status["denied"] = true.into();
+    }
+    let reason = decision.reason().to_string();
+    if !reason.is_empty() {
+        status["reason"] = reason.into();
+    }
+    status
+}
+
+/// As text, whichever way it was given; what is not an equality says nothing to our authorizers.
+fn field_selector(selector: &Value) -> String {
+    let raw = text(selector, "rawSelector");
+    if !raw.is_empty() {
+        return raw.to_owned();
+    }
+    let terms = selector["requirements"].as_array().into_iter().flatten().filter_map(|r| {
+        let values: Vec<&str> = r["values"].as_array()?.iter().filter_map(Value::as_str).collect();
+        match (text(r, "operator"), values.as_slice()) {
+            ("In", [value]) => Some(format!("{}={value}", text(r, "key"))),
+            _ => None,
+        }
+    });
+    terms.collect::<Vec<_>>().join(",")
+}
+
+/// SelfSubjectRulesReview: what `kubectl auth can-i --list` shows.
+fn rules(scope: &Scope<'_>, mut object: Value) -> Value {
+    let namespace = text(&object["spec"], "namespace").to_owned();
+    let (rules, error) = scope.server.authorizer.rules_for(scope.user, &namespace);
+    let (mut resources, mut urls) = (Vec::new(), Vec::new());
+    for rule in &rules {
+        let value = rule.to_value();
+        if !rule.resources.is_empty() {
+            let mut value = value.clone();
+            if let Some(map) = value.as_object_mut() {
+                map.remove("nonResourceURLs");
+            }
+            resources.push(value);
+        }
+        if !rule.urls.is_empty() {
+            urls.push(json!({"verbs": value["verbs"], "nonResourceURLs": value["nonResourceURLs"]}));
+        }
+    }
+    let mut status =
+        json!({"resourceRules": resources, "nonResourceRules": urls, "incomplete": error.is_some()});
+    if let Some(error) = error {
+        status["evaluationError"] = error.into();
+    }
+    object["spec"] = json!({});
+    object["status"] = status;
+    object
+}
+
+/// Upstream `apis/authorization/validation`.
+fn validate(object: &Value, own: bool, local: bool) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let root = Path::new("spec");
+    let spec = &object["spec"];
+    let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
+    if !resource.is_null() && !path.is_null() {
+        let why = "cannot be specified in combination with resourceAttributes";
+        errors.push(field::Error::invalid(&root.child("nonResourceAttributes"), path.clone(), why));
+    }
+    if resource.is_null() && path.is_null() {
+        let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+        errors.push(field::Error::invalid(&root.child("resourceAttributes"), Value::Null, why));
+    }
+    if !own && text(spec, "user").is_empty() && spec["groups"].as_array().is_none_or(|g| g.is_empty()) {
+        let why = "at least one of user or group must be specified";
+        errors.push(field::Error::invalid(&root.child("user"), "", why));
+    }
+    for key in ["fieldSelector", "labelSelector"] {
+        let selector = &resource[key];
+        if selector.is_null() {
+            continue;
+        }
+        let attributes = root.child("resourceAttributes");
+        let at = attributes.child(key);
+        let raw = text(selector, "rawSelector");
+        let any = selector["requirements"].as_array().is_some_and(|r| !r.is_empty());
+        if !raw.is_empty() && any {
+            let why = "may not specified at the same time as requirements";
+            errors.push(field::Error::invalid(&at.child("rawSelector"), raw, why));
+        }
+        if raw.is_empty() && !any {
+            let why = format!("when {at} is specified, requirements or rawSelector is required");
+            errors.push(field::Error::required(&at.child("requirements"), why));
+        }
+    }
+    let metadata = object["metadata"].as_object();
+    let allowed = |key: &str| key == "managedFields" || (local && key == "namespace");
+    if metadata.is_some_and(|m| m.iter().any(|(k, v)| !allowed(k) && !v.is_null())) {
+        let why = if local { "must be empty except for namespace" } else { "must be empty" };
+        errors.push(field::Error::invalid(&Path::new("metadata"), object["metadata"].clone(), why));
+    }
+    if local {
+        let namespace = text(resource, "namespace");
+        if !resource.is_null() && namespace != meta::namespace(object) {
+            let attributes = root.child("resourceAttributes");
+            let why = "must match metadata.namespace";
+            errors.push(field::Error::invalid(&attributes.child("namespace"), namespace, why));
+        }
+        if !path.is_null() {
+            let why = "disallowed on this kind of request";
+            errors.push(field::Error::invalid(&root.child("nonResourceAttributes"), path.clone(), why));
+        }
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn validation() {
+        let pods = json!({"verb": "get", "resource": "pods", "namespace": "n"});
+        let table = [
+            (json!({"spec": {"resourceAttributes": pods, "user": "x"}}), false, false, vec![]),
+            (json!({"spec": {"resourceAttributes": pods}}), true, false, vec![]),
+            (
+                json!({"spec": {"resourceAttributes": pods}}),
+                false,
+                false,
+                vec!["spec.user: Invalid value: \"\": at least one of user or group must be specified"],
+            ),
+            (
+                json!({"spec": {"user": "x"}}),
+                false,
+                false,
+                vec![
+                    "spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or \
+                      resourceAttributes must be specified",
+                ],
+            ),
+            (
+                json!({"metadata": {"namespace": "m"}, "spec": {"resourceAttributes": pods, "user": "x"}}),
+                false,
+                true,
+                vec![
+                    "spec.resourceAttributes.namespace: Invalid value: \"n\": must match metadata.namespace",
+                ],
+            ),
+            (
+                json!({"spec": {"user": "x", "resourceAttributes": {"fieldSelector": {}}}}),
+                false,
+                false,
+                vec![
+                    "spec.resourceAttributes.fieldSelector.requirements: Required value: when \
+                      spec.resourceAttributes.fieldSelector is specified, requirements or rawSelector is required",
+                ],
+            ),
+        ];
+        for (object, own, local, expect) in table {
+            let got: Vec<String> = validate(&object, own, local).iter().map(|e| e.to_string()).collect();
+            assert_eq!(got, expect, "{object}");
+        }
+    }
+
+    #[test]
+    fn selectors() {
+        let table = [
+            (json!({"rawSelector": "a=b"}), "a=b"),
+            (
+                json!({"requirements": [{"key": "spec.nodeName", "operator": "In", "values": ["n"]}]}),
+                "spec.nodeName=n",
+            ),
+            (json!({"requirements": [{"key": "a", "operator": "NotIn", "values": ["n"]}]}), ""),
+            (Value::Null, ""),
+        ];
+        for (selector, expect) in table {
+            assert_eq!(field_selector(&selector), expect);
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Kinds of the core group.
+
+pub mod eviction;
+pub mod namespace;
+pub mod pod;
+pub mod service;
+pub mod service_hooks;

@@ -1,0 +1,531 @@
+//! The write path of every stored kind: create, update, delete, as upstream's `registry/generic/registry/store.go`
+//! orders them. What differs by kind comes from `kinds` (pure rules) and from [`super::hooks`] (rules that need
+//! storage).
+
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use apimachinery::{
+    field::{self, Path},
+    managed_fields, names,
+    schema::Resource,
+    status::{Details, Status},
+};
+use bytes::Bytes;
+use etcd::KeyValue;
+use serde_json::Value;
+
+use super::{hooks, meta, strategy};
+use crate::{
+    admission,
+    handlers::options::{DeleteOptions, WriteOptions},
+    request::{AdmissionAttributes, Operation, UserInfo},
+    server::ApiServer,
+    storage,
+};
+
+/// How often a generated name is drawn anew when it is taken (KEP-4420).
+const NAME_ATTEMPTS: usize = 8;
+/// How often a write that lost a race is tried again before it gives up.
+const RACES: usize = 100;
+
+/// What a path does not let be written has been taken out before fields are noted.
+static NOTHING: LazyLock<managed_fields::FieldSet> = LazyLock::new(managed_fields::FieldSet::new);
+
+/// Warnings that a request gathers for its answer.
+#[derive(Default)]
+pub struct Warnings(Mutex<Vec<String>>);
+
+impl Warnings {
+    pub fn add(&self, text: impl Into<String>) {
+        let text = text.into();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !all.contains(&text) {
+            all.push(text);
+        }
+    }
+
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// One write: who, and on what.
+#[derive(Clone, Copy)]
+pub struct Scope<'a> {
+    pub server: &'a Arc<ApiServer>,
+    pub user: &'a UserInfo,
+    pub user_agent: &'a str,
+    pub resource: &'static Resource,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    /// The kind in the request: the subresource's where it has one of its own (`Scale`).
+    pub kind: &'a str,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub warnings: &'a Warnings,
+}
+
+/// What a write leaves behind.
+pub enum Outcome {
+    /// The object as it is stored now.
+    Stored(Arc<KeyValue>),
+    /// The object as it would be stored (dry run), or as it last was (deleted).
+    Object(Value),
+    /// A deletion that has nothing more to show.
+    Done(Status),
+}
+
+impl Scope<'_> {
+    pub fn not_found(&self) -> Status {
+        Status::not_found(&self.resource.group, &self.resource.plural, self.name)
+    }
+
+    pub fn conflict(&self, why: impl std::fmt::Display) -> Status {
+        Status::conflict(&self.resource.group, &self.resource.plural, self.name, why)
+    }
+
+    fn invalid(&self, name: &str, errors: &[field::Error]) -> Status {
+        Status::invalid(&self.resource.group, &self.resource.kind, name, errors)
+    }
+
+    fn attributes<'b>(
+        &'b self,
+        operation: Operation,
+        old: Option<&'b Value>,
+        dry_run: bool,
+    ) -> AdmissionAttributes<'b> {
+        AdmissionAttributes {
+            operation,
+            user: self.user,
+            group: &self.resource.group,
+            version: &self.resource.version,
+            kind: self.kind,
+            resource: &self.resource.plural,
+            subresource: self.subresource,
+            namespace: self.namespace,
+            name: self.name,
+            old,
+            dry_run,
+        }
+    }
+
+    /// Mutating admission, in upstream's place: after decoding and defaulting, before validation.
+    pub async fn admit(
+        &self,
+        operation: Operation,
+        object: &mut Value,
+        old: Option<&Value>,
+        dry_run: bool,
+    ) -> Result<(), Status> {
+        let attributes = self.attributes(operation, old, dry_run);
+        self.view(|view| self.server.admission.mutate_with(view, &attributes, object))
+    }
+
+    /// Validating admission, right before the store.
+    pub async fn check(
+        &self,
+        operation: Operation,
+        object: &Value,
+        old: Option<&Value>,
+        dry_run: bool,
+    ) -> Result<(), Status> {
+        let attributes = AdmissionAttributes {
+            name: if self.name.is_empty() { meta::name(object) } else { self.name },
+            ..self.attributes(operation, old, dry_run)
+        };
+        self.view(|view| self.server.admission.validate_with(view, &attributes, object))
+    }
+
+    /// What admission may look at.
+    fn view<T>(&self, look: impl FnOnce(&admission::View<'_>) -> T) -> T {
+        let stored = |group: &str, plural: &str| {
+            api::resources().iter().find(|r| r.group == group && r.plural == plural && r.storage.is_some())
+        };
+        let storage = &self.server.storage;
+        look(&admission::View {
+            get: &|group, plural, namespace, name| {
+                storage.read(stored(group, plural)?, namespace, name).ok().flatten()
+            },
+            list: &|group, plural| stored(group, plural).map(|r| storage.read_all(r, "")).unwrap_or_default(),
+            may: &|attributes| self.server.authorizer.decide(self.user, attributes).is_allowed(),
+            entropy: &*self.server.entropy,
+        })
+    }
+
+    fn deduplicate_owners(&self, object: &mut Value, after_admission: bool) {
+        if let Some(warning) = meta::deduplicate_owners(object, after_admission) {
+            self.warnings.add(warning);
+        }
+    }
+
+    fn manage_fields(&self, live: Option<&Value>, object: &mut Value, options: &WriteOptions) {
+        let update = managed_fields::Update {
+            schema: api::schema(),
+            ty: self.resource.object,
+            api_version: &self.resource.api_version(),
+            manager: &managed_fields::manager_name(&options.field_manager, self.user_agent),
+            subresource: self.subresource,
+            now: self.server.clock.now(),
+            reset: &NOTHING,
+        };
+        update.apply(live, object, false);
+    }
+
+    /// Creates an object. `object` is decoded, defaulted and in the resource's version.
+    pub async fn create(&self, mut object: Value, options: &WriteOptions) -> Result<Outcome, Status> {
+        meta::wipe_system_fields(&mut object);
+        let namespace = if self.resource.namespaced { self.namespace } else { "" };
+        meta::match_namespace(&mut object, namespace)?;
+        self.deduplicate_owners(&mut object, false);
+        strategy::prepare_for_create(self.resource, &mut object)?;
+        self.manage_fields(None, &mut object, options);
+        self.admit(Operation::Create, &mut object, None, options.dry_run).await?;
+        self.deduplicate_owners(&mut object, true);
+        let generates = meta::name(&object).is_empty() && !meta::text(&object, "generateName").is_empty();
+        let mut attempts = if generates { NAME_ATTEMPTS } else { 1 };
+        loop {
+            attempts -= 1;
+            let copy = if attempts > 0 { object.clone() } else { std::mem::take(&mut object) };
+            match self.insert(copy, generates, options).await {
+                Err(status) if attempts > 0 && status.is_already_exists() => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// The part of a creation that is tried again under another name.
+    async fn insert(
+        &self,
+        mut object: Value,
+        generated: bool,
+        options: &WriteOptions,
+    ) -> Result<Outcome, Status> {
+        if !meta::text(&object, "resourceVersion").is_empty() {
+            // Upstream's store refuses it with a plain error.
+            return Err(Status::failure(
+                500,
+                "",
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
+        meta::fill_system_fields(&mut object, self.server.clock.now(), &*self.server.entropy);
+        if generated {
+            let base = meta::text(&object, "generateName");
+            let name = names::generate_name(base, &*self.server.entropy);
+            meta::set(&mut object, "name", Some(name.into()));
+        }
+        let hooks = hooks(self.resource);
+        let reservation = (hooks.begin_write)(self, &mut object, None, options.dry_run)?;
+        strategy::prepare_for_create(self.resource, &mut object)?;
+        let errors = strategy::validate_create(self.resource, &object);
+        if !errors.is_empty() {
+            return Err(self.invalid(meta::name(&object), &errors));
+        }
+        strategy::warnings(self.resource, &object, None, self.warnings);
+        self.check(Operation::Create, &object, None, options.dry_run).await?;
+        let name = meta::name(&object).to_owned();
+        let key = storage::key(self.resource, self.namespace, &name)?;
+        let exists = |existing: Option<&Arc<KeyValue>>| {
+            let (group, plural) = (&self.resource.group, &self.resource.plural);
+            let mut status = if generated {
+                Status::generate_name_conflict(group, plural, &name, 1)
+            } else {
+                Status::already_exists(group, plural, &name)
+            };
+            let existing = existing.and_then(|kv| self.server.storage.decode(self.resource, kv).ok());
+            if existing.is_some_and(|o| meta::is_being_deleted(&o)) {
+                status.message = format!("object is being deleted: {}", status.message);
+            }
+            status
+        };
+        if options.dry_run {
+            return match self.server.storage.store().get(&key) {
+                Some(existing) => Err(exists(Some(&existing))),
+                None => Ok(Outcome::Object(object)),
+            };
+        }
+        let value = storage::encode(self.resource, &object)?;
+        match self.server.storage.put(self.resource, key, value, 0).await? {
+            Ok(kv) => {
+                if let Some(reservation) = reservation {
+                    reservation.commit();
+                }
+                Ok(Outcome::Stored(kv))
+            }
+            Err(existing) => Err(exists(existing.as_ref())),
+        }
+    }
+
+    /// Updates an object: `change` makes the new state from the old one, again after each lost race. The
+    /// boolean tells whether the object was created.
+    ///
+    /// `change` gets `None` where the object is not there and the kind lets updates create; it must then give
+    /// the whole object.
+    pub async fn update(
+        &self,
+        options: &WriteOptions,
+        change: &(dyn Fn(Option<&Value>) -> Result<Value, Status> + Sync),
+    ) -> Result<(Outcome, bool), Status> {
+        let key = storage::key(self.resource, self.namespace, self.name)?;
+        for _ in 0..RACES {
+            let Some(kv) = self.server.storage.store().get(&key) else {
+                if !strategy::allow_create_on_update(self.resource) || !self.subresource.is_empty() {
+                    return Err(self.not_found());
+                }
+                let object = change(None)?;
+                self.server.authorize_create(self)?;
+                match self.create(object, options).await {
+                    // Somebody was faster: then it is an update after all.
+                    Err(status) if status.is_already_exists() => continue,
+                    done => return done.map(|outcome| (outcome, true)),
+                }
+            };
+            let old = self.server.storage.decode(self.resource, &kv)?;
+            let new = change(Some(&old))?;
+            if let Some(outcome) = self.replace(&key, &kv, old, new, options).await? {
+                return Ok((outcome, false));
+            }
+        }
+        Err(self.conflict("the object is being modified too often; please apply your changes again"))
+    }
+
+    /// Changes an object on the server's own account: a binding, a budget. No strategy, no admission of the
+    /// object; whoever calls has seen to both.
+    pub async fn put(
+        &self,
+        dry_run: bool,
+        change: &(dyn Fn(Option<&Value>) -> Result<Value, Status> + Sync),
+    ) -> Result<(), Status> {
+        let key = storage::key(self.resource, self.namespace, self.name)?;
+        for _ in 0..RACES {
+            let Some(kv) = self.server.storage.store().get(&key) else { return Err(self.not_found()) };
+            let old = self.server.storage.decode(self.resource, &kv)?;
+            let mut new = change(Some(&old))?;
+            self.manage_fields(Some(&old), &mut new, &WriteOptions::default());
+            if dry_run {
+                return Ok(());
+            }
+            let value = storage::encode(self.resource, &new)?;
+            if self.server.storage.put(self.resource, key.clone(), value, kv.mod_revision).await?.is_ok() {
+                return Ok(());
+            }
+        }
+        Err(self.conflict("the object is being modified too often; please try again"))
+    }
+
+    /// One attempt to write `new` over `old`; `None` when the race was lost.
+    async fn replace(
+        &self,
+        key: &Bytes,
+        kv: &KeyValue,
+        old: Value,
+        mut new: Value,
+        options: &WriteOptions,
+    ) -> Result<Option<Outcome>, Status> {
+        let uid = meta::text(&new, "uid");
+        if !uid.is_empty() && uid != meta::text(&old, "uid") {
+            return Err(self.conflict(format_args!(
+                "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: \
+                 Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                String::from_utf8_lossy(key),
+                meta::text(&old, "uid")
+            )));
+        }
+        let given = meta::resource_version(&new)?;
+        if given == 0 {
+            if !strategy::allow_unconditional_update(self.resource) {
+                let path = Path::new("metadata");
+                let error = field::Error::invalid(
+                    &path.child("resourceVersion"),
+                    0,
+                    "must be specified for an update",
+                );
+                let (group, plural) = (&self.resource.group, &self.resource.plural);
+                return Err(Status::invalid(group, plural, self.name, &[error]));
+            }
+            let version = old["metadata"]["resourceVersion"].clone();
+            meta::set(&mut new, "resourceVersion", Some(version));
+        } else if given != kv.mod_revision.unsigned_abs() {
+            return Err(Status::modified(&self.resource.group, &self.resource.plural, self.name));
+        }
+        let namespace = if self.resource.namespaced { self.namespace } else { "" };
+        meta::match_namespace(&mut new, namespace)?;
+        self.deduplicate_owners(&mut new, false);
+        self.prepare_update(&mut new, &old);
+        self.manage_fields(Some(&old), &mut new, options);
+        self.admit(Operation::Update, &mut new, Some(&old), options.dry_run).await?;
+        self.deduplicate_owners(&mut new, true);
+        let hooks = hooks(self.resource);
+        let reservation = match self.subresource {
+            "" => (hooks.begin_write)(self, &mut new, Some(&old), options.dry_run)?,
+            _ => None,
+        };
+        self.prepare_update(&mut new, &old);
+        let errors = strategy::validate_update(self.resource, self.subresource, &new, &old);
+        if !errors.is_empty() {
+            return Err(self.invalid(meta::name(&new), &errors));
+        }
+        strategy::warnings(self.resource, &new, Some(&old), self.warnings);
+        if managed_fields::equal_but_for_times(&new, &old) {
+            new["metadata"]["managedFields"] = old["metadata"]["managedFields"].clone();
+        }
+        self.check(Operation::Update, &new, Some(&old), options.dry_run).await?;
+        if meta::deletes_itself(&new, &old) && (hooks.may_delete_on_update)(&new) {
+            if !options.dry_run {
+                match self.server.storage.delete(key.clone(), kv.mod_revision).await? {
+                    Ok(_) => (hooks.after_delete)(self.server, &old),
+                    // Gone already: that is what was wanted.
+                    Err(None) => {}
+                    Err(Some(_)) => return Ok(None),
+                }
+            }
+            return Ok(Some(Outcome::Object(new)));
+        }
+        if options.dry_run {
+            return Ok(Some(Outcome::Object(new)));
+        }
+        let value = storage::encode(self.resource, &new)?;
+        if value == kv.value {
+            // Nothing changed: no new revision.
+            if let Some(reservation) = reservation {
+                reservation.commit();
+            }
+            let unchanged = self.server.storage.store().get(key);
+            return Ok(unchanged.filter(|now| now.mod_revision == kv.mod_revision).map(Outcome::Stored));
+        }
+        match self.server.storage.put(self.resource, key.clone(), value, kv.mod_revision).await? {
+            Ok(kv) => {
+                if let Some(reservation) = reservation {
+                    reservation.commit();
+                }
+                Ok(Some(Outcome::Stored(kv)))
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn prepare_update(&self, new: &mut Value, old: &Value) {
+        meta::keep_system_fields(new, old);
+        strategy::prepare_for_update(self.resource, self.subresource, new, old);
+    }
+
+    /// Deletes an object, gracefully where the kind has grace, now where nothing holds it. The boolean tells
+    /// whether it is gone.
+    pub async fn delete(&self, options: &DeleteOptions) -> Result<(Outcome, bool), Status> {
+        let key = storage::key(self.resource, self.namespace, self.name)?;
+        let hooks = hooks(self.resource);
+        let mut options = options.clone();
+        for _ in 0..RACES {
+            let Some(kv) = self.server.storage.store().get(&key) else { return Err(self.not_found()) };
+            let old = self.server.storage.decode(self.resource, &kv)?;
+            meta::preconditions(
+                &old,
+                &self.resource.group,
+                &self.resource.kind,
+                options.uid.as_deref(),
+                options.resource_version.as_deref(),
+            )?;
+            self.check_deletion(&old, options.dry_run).await?;
+            let plan = self.plan_deletion(&old, &mut options, hooks);
+            let marked = match plan {
+                Deletion::Nothing => return Ok((self.after(old, false), false)),
+                Deletion::Remove => None,
+                Deletion::Mark(object) => Some((object, false)),
+                Deletion::MarkAndRemove(object) => Some((object, true)),
+            };
+            let (mut last, mut revision, mut kv_now) = (old, kv.mod_revision, None);
+            if let Some((object, remove)) = marked {
+                if !options.dry_run {
+                    let value = storage::encode(self.resource, &object)?;
+                    match self.server.storage.put(self.resource, key.clone(), value, revision).await? {
+                        Ok(kv) => {
+                            revision = kv.mod_revision;
+                            kv_now = Some(kv);
+                        }
+                        Err(_) => continue,
+                    }
+                }
+                last = object;
+                meta::set(&mut last, "resourceVersion", Some(revision.to_string().into()));
+                if !remove {
+                    let outcome = kv_now.map_or_else(|| Outcome::Object(last), Outcome::Stored);
+                    return Ok((outcome, false));
+                }
+                // The version that the client knew is the one before our own mark.
+                options.resource_version = None;
+            }
+            if options.dry_run {
+                return Ok((self.after(last, true), true));
+            }
+            match self.server.storage.delete(key.clone(), revision).await? {
+                Ok(deleted_at) => {
+                    (hooks.after_delete)(self.server, &last);
+                    meta::set(&mut last, "resourceVersion", Some(deleted_at.to_string().into()));
+                    return Ok((self.after(last, true), true));
+                }
+                // Gone between our two steps: as wanted.
+                Err(None) => return Ok((self.after(last, true), true)),
+                Err(Some(_)) => {}
+            }
+        }
+        Err(self.conflict("the object is being modified too often; please try again"))
+    }
+
+    /// Both kinds of admission see a deletion with the old object and no new one.
+    async fn check_deletion(&self, old: &Value, dry_run: bool) -> Result<(), Status> {
+        self.admit(Operation::Delete, &mut Value::Null, Some(old), dry_run).await?;
+        self.check(Operation::Delete, &Value::Null, Some(old), dry_run).await
+    }
+
+    fn plan_deletion(&self, old: &Value, options: &mut DeleteOptions, hooks: &super::Hooks) -> Deletion {
+        let now = self.server.clock.now();
+        if let Some(plan) = hooks.deletion.and_then(|plan| plan(old, options, now)) {
+            return plan;
+        }
+        let mut object = old.clone();
+        let graceful = meta::before_delete(&mut object, options, now, hooks.grace);
+        if graceful == meta::Graceful::Pending {
+            return Deletion::Nothing;
+        }
+        let policy = strategy::garbage_collection(self.resource);
+        if let Some(finalizers) = meta::deletion_finalizers(&object, options, policy) {
+            meta::set_finalizers(&mut object, finalizers);
+        }
+        let held = !meta::finalizers(&object).is_empty();
+        match graceful {
+            meta::Graceful::No if held => {
+                meta::mark_as_deleting(&mut object, now);
+                Deletion::Mark(object)
+            }
+            meta::Graceful::No => Deletion::Remove,
+            _ if held || options.grace_period_seconds.unwrap_or(0) > 0 => Deletion::Mark(object),
+            _ => Deletion::MarkAndRemove(object),
+        }
+    }
+
+    /// What a deletion answers: the object for kinds that show it and for those not yet gone, else a Status.
+    fn after(&self, last: Value, gone: bool) -> Outcome {
+        if !gone || strategy::returns_deleted(self.resource) {
+            return Outcome::Object(last);
+        }
+        Outcome::Done(Status::success(Some(Details {
+            name: meta::name(&last).to_owned(),
+            group: self.resource.group.to_string(),
+            kind: self.resource.plural.to_string(),
+            uid: meta::text(&last, "uid").to_owned(),
+            ..Details::default()
+        })))
+    }
+}
+
+/// What a deletion comes to.
+pub enum Deletion {
+    /// It is under way already.
+    Nothing,
+    /// Remove the object.
+    Remove,
+    /// Store this state; somebody else finishes.
+    Mark(Value),
+    /// Store this state, so that watchers see it, and remove the object right after.
+    MarkAndRemove(Value),
+}

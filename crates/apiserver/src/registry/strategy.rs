@@ -1,0 +1,173 @@
+//! The engine's view of `kinds::strategy`: what is the same for all kinds around what each adds.
+
+use std::collections::BTreeMap;
+
+use apimachinery::{field::ErrorList, schema::Resource, status::Status};
+use kinds::strategy::{GarbageCollection, Strategy};
+use serde_json::{Value, json};
+
+use super::{generic::Warnings, meta, validate_meta};
+
+/// The rules of a resource's kind.
+pub fn of(resource: &Resource) -> &'static Strategy {
+    kinds::strategy(&resource.group, &resource.kind)
+}
+
+/// Before a create is validated: no status from clients, generation 1, what the kind adds.
+pub fn prepare_for_create(resource: &Resource, object: &mut Value) -> Result<(), Status> {
+    let strategy = of(resource);
+    if resource.subresource("status").is_some() && !strategy.keep_status_on_create {
+        reset_status(resource, object)?;
+    }
+    meta::set(object, "generation", strategy.generation.then(|| json!(1)));
+    (strategy.prepare_for_create)(object);
+    Ok(())
+}
+
+/// The status that a kind has when nothing is known: what its type says about an absent one.
+fn reset_status(resource: &Resource, object: &mut Value) -> Result<(), Status> {
+    if object.as_object_mut().and_then(|fields| fields.remove("status")).is_none() {
+        return Ok(());
+    }
+    let mut probe = json!({});
+    crate::storage::codec::normalize(resource.object, &mut probe).map_err(Status::internal)?;
+    if let Some(status) = probe.get_mut("status") {
+        object["status"] = status.take();
+    }
+    Ok(())
+}
+
+/// Before an update is validated: the half that this path does not write stays as it was; generation counts.
+pub fn prepare_for_update(resource: &Resource, subresource: &str, new: &mut Value, old: &Value) {
+    let strategy = of(resource);
+    let has_status = resource.subresource("status").is_some();
+    match subresource {
+        "" | "scale" | "finalize" => {
+            if has_status {
+                copy(new, old, "status");
+            }
+        }
+        "status" | "approval" => {
+            // Only status, and of metadata what the kind does not take back.
+            let status = new["status"].take();
+            let metadata = new["metadata"].take();
+            *new = old.clone();
+            new["metadata"] = metadata;
+            match status {
+                Value::Null => drop(new.as_object_mut().map(|o| o.remove("status"))),
+                status => new["status"] = status,
+            }
+        }
+        _ => {}
+    }
+    (strategy.prepare_for_update)(new, old, subresource);
+    if strategy.generation && changed(new, old) {
+        let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
+        meta::set(new, "generation", Some(json!(generation + 1)));
+    }
+}
+
+fn copy(new: &mut Value, old: &Value, field: &str) {
+    match old.get(field) {
+        Some(value) => new[field] = value.clone(),
+        None => drop(new.as_object_mut().map(|o| o.remove(field))),
+    }
+}
+
+/// Anything outside metadata and status differs.
+fn changed(new: &Value, old: &Value) -> bool {
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return false };
+    let counts = |key: &&String| !matches!(key.as_str(), "metadata" | "status" | "kind" | "apiVersion");
+    new.keys().filter(counts).count() != old.keys().filter(counts).count()
+        || new.iter().filter(|(key, _)| counts(key)).any(|(key, value)| old.get(key) != Some(value))
+}
+
+/// Every fault of a new object.
+pub fn validate_create(resource: &Resource, object: &Value) -> ErrorList {
+    let strategy = of(resource);
+    let mut errors = ErrorList::new();
+    validate_meta::validate(object, resource.namespaced, strategy.name, &mut errors);
+    (strategy.validate)(object, &mut errors);
+    errors
+}
+
+/// Every fault of a change.
+pub fn validate_update(resource: &Resource, subresource: &str, new: &Value, old: &Value) -> ErrorList {
+    let strategy = of(resource);
+    let mut errors = ErrorList::new();
+    // The name was good when the object was made, under the rules of then.
+    validate_meta::validate(new, resource.namespaced, |_, _| Vec::new(), &mut errors);
+    validate_meta::validate_update(new, old, &mut errors);
+    (strategy.validate_update)(new, old, subresource, &mut errors);
+    errors
+}
+
+pub fn warnings(resource: &Resource, new: &Value, old: Option<&Value>, warnings: &Warnings) {
+    for warning in (of(resource).warnings)(new, old) {
+        warnings.add(warning);
+    }
+}
+
+pub fn allow_create_on_update(resource: &Resource) -> bool {
+    of(resource).allow_create_on_update
+}
+
+pub fn allow_unconditional_update(resource: &Resource) -> bool {
+    of(resource).allow_unconditional_update
+}
+
+pub fn garbage_collection(resource: &Resource) -> GarbageCollection {
+    of(resource).garbage_collection
+}
+
+pub fn returns_deleted(resource: &Resource) -> bool {
+    of(resource).returns_deleted
+}
+
+/// The values that field selectors see.
+pub fn selectable_fields(resource: &Resource, object: &Value) -> BTreeMap<String, String> {
+    let mut fields: BTreeMap<String, String> = of(resource)
+        .selectable
+        .iter()
+        .map(|(field, pointer, absent)| {
+            let text = match object.pointer(pointer) {
+                None | Some(Value::Null) => (*absent).to_owned(),
+                Some(Value::String(text)) if text.is_empty() => (*absent).to_owned(),
+                Some(Value::String(text)) => text.clone(),
+                Some(other) => other.to_string(),
+            };
+            ((*field).to_owned(), text)
+        })
+        .collect();
+    fields.insert("metadata.name".into(), meta::name(object).into());
+    if resource.namespaced {
+        fields.insert("metadata.namespace".into(), meta::namespace(object).into());
+    }
+    fields
+}
+
+/// A field selector names only fields that the kind offers.
+///
+/// # Errors
+/// 400 in upstream's words.
+pub fn check_fields(resource: &Resource, selector: &apimachinery::fields::Selector) -> Result<(), Status> {
+    let selectable = of(resource).selectable;
+    for term in selector.terms() {
+        let known = match &*term.field {
+            "metadata.name" => true,
+            "metadata.namespace" => true,
+            field => selectable.iter().any(|(name, ..)| *name == field),
+        };
+        if !known {
+            return Err(Status::bad_request(if selectable.is_empty() {
+                format!(
+                    "{:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+                    term.field
+                )
+            } else {
+                format!("field label not supported: {}", term.field)
+            }));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! The way of a request, in one function: what is asked → who asks → may they → answer.
+
+use std::sync::Arc;
+
+use apimachinery::status::Status;
+use http::{HeaderValue, Request, Response, header};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{ApiServer, Body, Peer};
+use crate::{
+    authentication, authorization, discovery, handlers, health, metrics, negotiation, openapi,
+    registry::generic::Scope,
+    request::{Query, RequestInfo, UserInfo},
+    response,
+};
+
+impl ApiServer {
+    /// Answers one request. Never fails: every fault is an answer.
+    pub async fn handle(self: &Arc<Self>, peer: Peer, request: Request<Body>) -> Response<Body> {
+        let query = Query::parse(request.uri().query());
+        let output = negotiation::for_error(request.headers(), &query);
+        let mut response = match RequestInfo::new(request.method(), request.uri(), &query) {
+            Ok(info) => {
+                let measured = metrics::start(self, &info);
+                let response = match self.answer(peer, &info, &query, request).await {
+                    Ok(response) => response,
+                    Err(status) => response::status(&status, output),
+                };
+                metrics::finish(self, measured, &info, response.status().as_u16());
+                response
+            }
+            Err(why) => response::status(&Status::failure(400, "BadRequest", why), output),
+        };
+        let no_cache = HeaderValue::from_static("no-cache, private");
+        response.headers_mut().entry(header::CACHE_CONTROL).or_insert(no_cache);
+        response
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        peer: Peer,
+        info: &RequestInfo,
+        query: &Query,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Status> {
+        let user = self.authenticate(&peer, request.headers())?;
+        if info.is_long_running() {
+            return self.dispatch(&user, info, query, request).await;
+        }
+        match timeout(self.settings.request_timeout, self.dispatch(&user, info, query, request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Status::timeout(
+                "request did not complete within the requested timeout - context deadline exceeded",
+                0,
+            )),
+        }
+    }
+
+    async fn dispatch(
+        self: &Arc<Self>,
+        user: &Arc<UserInfo>,
+        info: &RequestInfo,
+        query: &Query,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Status> {
+        self.authorize(user, &authorization::Attributes::from(info))?;
+        if info.is_resource_request {
+            return handlers::resource(self, user, info, query, request).await;
+        }
+        let special = health::handle(self, info, query, &request)
+            .or_else(|| metrics::handle(self, info, query, &request))
+            .or_else(|| discovery::handle(self, info, query, &request))
+            .or_else(|| openapi::handle(self, info, query, &request));
+        Ok(special.unwrap_or_else(response::not_found))
+    }
+
+    fn authenticate(
+        self: &Arc<Self>,
+        peer: &Peer,
+        headers: &http::HeaderMap,
+    ) -> Result<Arc<UserInfo>, Status> {
+        let lookup = self.lookup();
+        let user = self.authenticator.identify(peer, headers, &lookup, self.clock.now())?;
+        authentication::impersonation::impersonate(user, headers, &|user, wanted| {
+            self.authorize(user, wanted)
+        })
+    }
+
+    /// 403 in upstream's words, unless the user may.
+    pub fn authorize(
+        &self,
+        user: &UserInfo,
+        attributes: &authorization::Attributes<'_>,
+    ) -> Result<(), Status> {
+        let decision = self.authorizer.decide(user, attributes);
+        if decision.is_allowed() {
+            return Ok(());
+        }
+        Err(authorization::forbidden(user, attributes, decision.reason()))
+    }
+
+    /// An update that makes the object needs the right to create it, too.
+    pub fn authorize_create(&self, scope: &Scope<'_>) -> Result<(), Status> {
+        let attributes = authorization::Attributes {
+            is_resource: true,
+            verb: "create",
+            group: &scope.resource.group,
+            version: &scope.resource.version,
+            resource: &scope.resource.plural,
+            subresource: scope.subresource,
+            namespace: scope.namespace,
+            name: scope.name,
+            ..authorization::Attributes::default()
+        };
+        self.authorize(scope.user, &attributes)
+    }
+
+    /// Reads stored objects of the core group by `(resource, namespace, name)`.
+    pub(crate) fn lookup(
+        self: &Arc<Self>,
+    ) -> impl Fn(&str, &str, &str) -> Option<Value> + Send + Sync + 'static {
+        let server = self.clone();
+        move |plural, namespace, name| {
+            let resource = api::resource("", "v1", plural)?;
+            server.storage.read(resource, namespace, name).ok().flatten()
+        }
+    }
+
+    /// A request of the server itself or of its tests: the whole chain, with JSON in and out.
+    ///
+    /// # Errors
+    /// The Status of an answer that is not a success.
+    pub async fn call(
+        self: &Arc<Self>,
+        user: UserInfo,
+        method: http::Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Status> {
+        let bytes = body.map(|b| serde_json::to_vec(b).unwrap_or_default()).unwrap_or_default();
+        let content_type =
+            if method == http::Method::PATCH { "application/merge-patch+json" } else { "application/json" };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::CONTENT_TYPE, content_type)
+            .header(header::USER_AGENT, "kube-apiserver/v1.36")
+            .body(super::body(bytes))
+            .map_err(Status::internal)?;
+        let response = self.handle(Peer::Identity(user), request).await;
+        let code = response.status();
+        let bytes = response::read(response.into_body(), usize::MAX).await?;
+        let value: Value = serde_json::from_slice(&bytes)
+            .map_err(|e| Status::internal(format_args!("reading the answer to {path}: {e}")))?;
+        if code.is_success() {
+            return Ok(value);
+        }
+        Err(serde_json::from_value(value).unwrap_or_else(|e| Status::internal(e)))
+    }
+}

@@ -1,0 +1,340 @@
+//! Stored objects: their keys, their bytes, their encodings, and how a read finds them. This is the watch
+//! cache: it reads the store directly, and nothing stands between.
+//!
+//! Keys and bytes are upstream's: `/registry/<prefix>[/<namespace>]/<name>`, `k8s\0` and protobuf.
+
+pub mod codec;
+pub mod continue_token;
+pub mod encoding;
+mod leases;
+pub mod list;
+pub mod scan;
+
+use std::{sync::Arc, time::Duration};
+
+use apimachinery::{
+    field, fields, gvk, labels, names,
+    schema::{Resource, Storage as Location},
+    status::Status,
+};
+use bytes::Bytes;
+use etcd::{KeyRange, KeyValue, Put, Store};
+use serde_json::Value;
+
+use self::encoding::{Encodings, Frame};
+use crate::{conversion, registry::meta};
+
+pub const ROOT: &str = "/registry";
+
+/// The store, and the encodings made from it.
+#[derive(Clone)]
+pub struct Storage {
+    store: Store,
+    encodings: Arc<Encodings>,
+    leases: Arc<leases::Leases>,
+    /// Seconds that Events stay.
+    event_ttl: i64,
+}
+
+impl Storage {
+    /// `encoding_bytes`: JSON kept in memory at most; `event_ttl`: how long objects that expire stay.
+    pub fn new(store: Store, encoding_bytes: usize, event_ttl: Duration) -> Self {
+        let event_ttl = i64::try_from(event_ttl.as_secs()).unwrap_or(i64::MAX);
+        Self { store, encodings: Encodings::new(encoding_bytes), leases: Arc::default(), event_ttl }
+    }
+
+    /// The store itself, for those who follow it by watch or read keys of their own.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Bytes of JSON kept now.
+    pub fn encoding_bytes(&self) -> usize {
+        self.encodings.used()
+    }
+
+    /// The newest version of an object as it is stored.
+    pub fn get(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<KeyValue>>, Status> {
+        Ok(self.store.get(&key(resource, namespace, name)?))
+    }
+
+    /// The newest version of an object, decoded, in the resource's version; `None` if it is not there.
+    ///
+    /// # Errors
+    /// 500 for bytes that cannot be decoded, 400 for impossible names.
+    pub fn read(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Option<Value>, Status> {
+        self.get(resource, namespace, name)?.map(|kv| self.decode(resource, &kv)).transpose()
+    }
+
+    /// Every object of a resource, decoded; of all namespaces if `namespace` is empty. Objects that cannot be
+    /// decoded are logged and left out.
+    pub fn read_all(&self, resource: &Resource, namespace: &str) -> Vec<Value> {
+        let Ok(prefix) = prefix(resource, namespace) else { return Vec::new() };
+        let found = self.store.range(&etcd::Range::prefix(prefix)).map(|r| r.kvs).unwrap_or_default();
+        let decoded = found.iter().filter_map(|kv| match self.decode(resource, kv) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                tracing::error!(key = %String::from_utf8_lossy(&kv.key), %error, "a stored object is unreadable");
+                None
+            }
+        });
+        decoded.collect()
+    }
+
+    /// A stored object as a value in the resource's version, with its resourceVersion.
+    pub fn decode(&self, resource: &Resource, kv: &KeyValue) -> Result<Value, Status> {
+        let mut value = decode(resource, &kv.value)?;
+        meta::set(&mut value, "resourceVersion", Some(kv.mod_revision.to_string().into()));
+        Ok(value)
+    }
+
+    /// The JSON of a stored object, in the resource's version. Kept for the next reader.
+    pub fn frame(&self, resource: &Resource, kv: &KeyValue) -> Result<Frame, Status> {
+        let event = if kv.version == 1 { "ADDED" } else { "MODIFIED" };
+        let plain = resource.storage.as_ref().is_some_and(|at| is_plain(resource, at));
+        let made = if plain {
+            self.encodings.frame(kv, || self.make(resource, kv, event))
+        } else {
+            self.make(resource, kv, event)
+        };
+        made.map_err(|e| unreadable(kv, &e))
+    }
+
+    /// The frame of a deletion: the last state with the deletion's version. Kept on the tombstone.
+    pub fn deleted_frame(
+        &self,
+        resource: &Resource,
+        tombstone: &KeyValue,
+        last: &KeyValue,
+    ) -> Result<Frame, Status> {
+        let plain = resource.storage.as_ref().is_some_and(|at| is_plain(resource, at));
+        let last_frame = || {
+            let frame = if plain {
+                self.encodings.frame(last, || self.make(resource, last, "MODIFIED"))?
+            } else {
+                self.make(resource, last, "MODIFIED")?
+            };
+            Ok(frame.derive("DELETED", Some(tombstone.mod_revision)))
+        };
+        let made = if plain { self.encodings.frame(tombstone, last_frame) } else { last_frame() };
+        made.map_err(|e: encoding::Error| unreadable(last, &e))
+    }
+
+    fn make(&self, resource: &Resource, kv: &KeyValue, event: &str) -> Result<Frame, encoding::Error> {
+        let api_version = resource.api_version();
+        let head = format!("\"kind\":\"{}\",\"apiVersion\":\"{api_version}\",", resource.kind);
+        Frame::build(event, &head, |out| {
+            let at = resource.storage.as_ref().ok_or(encoding::Error::Head)?;
+            let stored = scan::type_meta(&kv.value);
+            if is_plain(resource, at) && stored == Some((&*api_version, &*resource.kind)) {
+                let raw = scan::raw(&kv.value).unwrap_or_default();
+                codec::transcode(at.object, &resource.kind, &api_version, raw, kv.mod_revision, out)
+                    .map_err(encoding::Error::Decode)
+            } else {
+                let value =
+                    self.decode(resource, kv).map_err(|status| encoding::Error::Decode(status.message))?;
+                codec::write_json(resource.object, &value, out);
+                Ok(())
+            }
+        })
+    }
+
+    /// The object's labels match.
+    pub fn matches_labels(&self, kv: &KeyValue, selector: &labels::Selector) -> bool {
+        selector.is_everything() || selector.matches(|key| scan::label(&kv.value, key))
+    }
+
+    /// The object's selectable fields match. What they are is worked out once per revision.
+    pub fn matches_fields(&self, resource: &Resource, kv: &KeyValue, selector: &fields::Selector) -> bool {
+        if selector.is_empty() {
+            return true;
+        }
+        // Name and namespace stand in the key.
+        if selector.terms().iter().all(|t| matches!(&*t.field, "metadata.name" | "metadata.namespace")) {
+            let (namespace, name) = name_in(resource, &kv.key);
+            return selector.matches(|field| match field {
+                "metadata.name" => Some(name),
+                "metadata.namespace" => Some(namespace),
+                _ => None,
+            });
+        }
+        let make = || match decode(resource, &kv.value) {
+            Ok(value) => crate::registry::strategy::selectable_fields(resource, &value),
+            Err(_) => Default::default(),
+        };
+        self.encodings.fields(kv, make, |have| selector.matches(|f| have.get(f).map(String::as_str)))
+    }
+
+    /// Writes if the newest version is still the one of `revision` (0: none). `Ok(Err(newest))` if not.
+    ///
+    /// # Errors
+    /// What the client gets when the store does not take the write.
+    pub async fn put(
+        &self,
+        resource: &Resource,
+        key: Bytes,
+        value: Bytes,
+        revision: i64,
+    ) -> Result<Result<Arc<KeyValue>, Option<Arc<KeyValue>>>, Status> {
+        let lease = if crate::registry::hooks(resource).expires {
+            self.leases.get(&self.store, self.event_ttl).await.map_err(|e| store_error(&e))?
+        } else {
+            0
+        };
+        let put = Put { key, value, lease };
+        let answer = self.store.put_if(put, revision).await.map_err(|e| store_error(&e))?;
+        Ok(answer.map(|response| response.kv))
+    }
+
+    /// Deletes if the newest version is still the one of `revision`. The revision of the deletion, or the
+    /// newest version instead.
+    pub async fn delete(
+        &self,
+        key: Bytes,
+        revision: i64,
+    ) -> Result<Result<i64, Option<Arc<KeyValue>>>, Status> {
+        let answer = self.store.delete_if(key, revision).await.map_err(|e| store_error(&e))?;
+        Ok(answer.map(|response| response.revision))
+    }
+}
+
+fn at_version(at: &Location) -> String {
+    gvk::api_version(&at.group, &at.version)
+}
+
+/// The resource is served in the version it is stored in, so the stored bytes are its bytes.
+fn is_plain(resource: &Resource, at: &Location) -> bool {
+    resource.group == at.group && resource.version == at.version
+}
+
+/// Stored bytes as a value in the resource's version, without a resourceVersion.
+pub fn decode(resource: &Resource, value: &[u8]) -> Result<Value, Status> {
+    let broken = |why: String| Status::internal(format_args!("unable to decode a stored object: {why}"));
+    let at = resource.storage.as_ref().ok_or_else(|| broken("nothing of this resource is stored".into()))?;
+    let Some((api_version, kind)) = scan::type_meta(value) else {
+        return Err(broken("not a protobuf envelope".into()));
+    };
+    let (group, version) = gvk::split(api_version).map_err(|e| broken(e.to_string()))?;
+    let stored_type = if group == at.group && version == at.version {
+        at.object
+    } else {
+        api::object_type(group, version, kind).ok_or_else(|| {
+            broken(format!("no kind {} in version {}", field::quote(kind), field::quote(api_version)))
+        })?
+    };
+    let raw = scan::raw(value).unwrap_or_default();
+    let mut object = codec::decode(stored_type, raw).map_err(broken)?;
+    conversion::convert(&mut object, kind, (group, version), (&resource.group, &resource.version));
+    codec::set_type_meta(&mut object, &resource.api_version(), &resource.kind);
+    Ok(object)
+}
+
+/// A value in the resource's version as bytes to store. Its resourceVersion is left out.
+pub fn encode(resource: &Resource, object: &Value) -> Result<Bytes, Status> {
+    let at =
+        resource.storage.as_ref().ok_or_else(|| Status::internal("nothing of this resource is stored"))?;
+    let broken = |why: String| Status::internal(format_args!("unable to encode an object: {why}"));
+    let stored = at_version(at);
+    if is_plain(resource, at) {
+        return codec::encode(at.object, &stored, &resource.kind, object).map_err(broken);
+    }
+    let mut converted = object.clone();
+    let from = (&*resource.group, &*resource.version);
+    conversion::convert(&mut converted, &resource.kind, from, (&at.group, &at.version));
+    codec::set_type_meta(&mut converted, &stored, &resource.kind);
+    codec::encode(at.object, &stored, &resource.kind, &converted).map_err(broken)
+}
+
+/// The key of an object.
+///
+/// # Errors
+/// 400 for names that cannot be part of a path.
+pub fn key(resource: &Resource, namespace: &str, name: &str) -> Result<Bytes, Status> {
+    let mut key = prefix_string(resource, namespace)?;
+    if resource.namespaced && namespace.is_empty() {
+        return Err(Status::bad_request("Namespace parameter required."));
+    }
+    if name.is_empty() {
+        return Err(Status::bad_request("Name parameter required."));
+    }
+    let faults = names::is_path_segment_name(name);
+    if !faults.is_empty() {
+        return Err(Status::bad_request(format!(
+            "Name parameter invalid: {}: {}",
+            field::quote(name),
+            faults.join(";")
+        )));
+    }
+    key.push_str(name);
+    Ok(key.into())
+}
+
+/// What the keys of a resource's objects begin with, those of one namespace if one is given.
+pub fn prefix(resource: &Resource, namespace: &str) -> Result<Bytes, Status> {
+    Ok(prefix_string(resource, namespace)?.into())
+}
+
+fn prefix_string(resource: &Resource, namespace: &str) -> Result<String, Status> {
+    let at =
+        resource.storage.as_ref().ok_or_else(|| Status::internal("nothing of this resource is stored"))?;
+    let mut key = String::with_capacity(ROOT.len() + at.prefix.len() + namespace.len() + 64);
+    key.push_str(ROOT);
+    key.push('/');
+    key.push_str(&at.prefix);
+    key.push('/');
+    if resource.namespaced && !namespace.is_empty() {
+        let faults = names::is_path_segment_name(namespace);
+        if !faults.is_empty() {
+            return Err(Status::bad_request(format!(
+                "Namespace parameter invalid: {}: {}",
+                field::quote(namespace),
+                faults.join(";")
+            )));
+        }
+        key.push_str(namespace);
+        key.push('/');
+    }
+    Ok(key)
+}
+
+/// The range of keys of a resource's objects, or exactly one object's.
+pub fn range(resource: &Resource, namespace: &str, name: Option<&str>) -> Result<KeyRange, Status> {
+    match name {
+        Some(name) if !resource.namespaced || !namespace.is_empty() => {
+            Ok(KeyRange::key(key(resource, namespace, name)?))
+        }
+        _ => Ok(KeyRange::prefix(prefix(resource, namespace)?)),
+    }
+}
+
+/// Namespace and name as they stand in a key.
+fn name_in<'a>(resource: &Resource, key: &'a [u8]) -> (&'a str, &'a str) {
+    let key = std::str::from_utf8(key).unwrap_or_default();
+    let Some((rest, name)) = key.rsplit_once('/') else { return ("", key) };
+    let namespace = if resource.namespaced { rest.rsplit('/').next().unwrap_or_default() } else { "" };
+    (namespace, name)
+}
+
+fn unreadable(kv: &KeyValue, error: &encoding::Error) -> Status {
+    let key = String::from_utf8_lossy(&kv.key);
+    tracing::error!(%key, %error, "a stored object is unreadable");
+    Status::internal(format_args!("unable to transform key {}: {error}", field::quote(&key)))
+}
+
+/// The store's refusal as an answer.
+pub fn store_error(error: &etcd::Error) -> Status {
+    match error {
+        etcd::Error::Compacted { .. } => {
+            Status::expired("The resourceVersion for the provided list is too old.")
+        }
+        etcd::Error::TooManyRequests => Status::too_many_requests(error.to_string(), 1),
+        etcd::Error::Stopped => Status::service_unavailable("the API server is shutting down"),
+        // Upstream passes etcd's text on, with no reason.
+        _ => Status::failure(500, "", error.to_string()),
+    }
+}
