@@ -103,6 +103,13 @@ struct Walk<'a> {
     schema: &'a Schema,
 }
 
+/// The values of a list that have one key: nearly always one.
+struct Group<'v> {
+    element: PathElement,
+    first: &'v Value,
+    more: Vec<&'v Value>,
+}
+
 impl<'a> Walk<'a> {
     fn plan(&self, shape: &'a Shape) -> Plan<'a> {
         match shape {
@@ -143,10 +150,10 @@ impl<'a> Walk<'a> {
                 }
             }
             (Plan::List(list), Value::Array(values)) => {
-                for (element, values) in self.elements(list, values) {
-                    let below = match values.as_slice() {
-                        [one] => Part { member: true, ..self.set(self.plan(&list.element), one) },
-                        _ => Part::leaf(),
+                for Group { element, first, more } in self.groups(list, values) {
+                    let below = match more.is_empty() {
+                        true => Part { member: true, ..self.set(self.plan(&list.element), first) },
+                        false => Part::leaf(),
                     };
                     part.below.push(element, below);
                 }
@@ -159,33 +166,37 @@ impl<'a> Walk<'a> {
 
     /// The name, the plan, and whether the type declares the field.
     fn entry(&self, plan: Plan<'a>, key: &str) -> (Name, Plan<'a>, bool) {
-        let owned = || Name::Owned(key.to_string());
         match plan {
-            Plan::Struct(ty) => match ty.field(key) {
-                Some(field) => (field.name.clone(), self.plan_of_field(field), true),
-                None => (owned(), Plan::Free, false),
-            },
-            Plan::Map(value) => (owned(), self.plan(value), false),
-            _ => (owned(), Plan::Free, false),
+            Plan::Struct(ty) => self.entry_of(plan, key, ty.field(key)),
+            _ => self.entry_of(plan, key, None),
         }
     }
 
-    /// The elements of a list in canonical order, each with every value of its key.
-    fn elements<'v>(&self, list: &'a List, values: &'v [Value]) -> Vec<(PathElement, Vec<&'v Value>)> {
-        let mut elements: Vec<(PathElement, Vec<&Value>)> = Vec::with_capacity(values.len());
+    /// [`Walk::entry`] where the field has been looked up.
+    fn entry_of(&self, plan: Plan<'a>, key: &str, field: Option<&'a Field>) -> (Name, Plan<'a>, bool) {
+        match (plan, field) {
+            (_, Some(field)) => (field.name.clone(), self.plan_of_field(field), true),
+            (Plan::Map(value), _) => (Name::Owned(key.to_string()), self.plan(value), false),
+            _ => (Name::Owned(key.to_string()), Plan::Free, false),
+        }
+    }
+
+    /// The elements of a list in canonical order.
+    fn groups<'v>(&self, list: &'a List, values: &'v [Value]) -> Vec<Group<'v>> {
+        let mut groups: Vec<Group<'v>> = Vec::with_capacity(values.len());
         for value in values {
             let Some(element) = self.element(list, value) else { continue };
-            elements.push((element, vec![value]));
+            groups.push(Group { element, first: value, more: Vec::new() });
         }
-        elements.sort_by(|a, b| a.0.cmp(&b.0));
-        elements.dedup_by(|next, first| {
-            let same = next.0 == first.0;
+        groups.sort_by(|a, b| a.element.cmp(&b.element));
+        groups.dedup_by(|next, first| {
+            let same = next.element == first.element;
             if same {
-                first.1.append(&mut next.1);
+                first.more.push(next.first);
             }
             same
         });
-        elements
+        groups
     }
 
     fn element(&self, list: &'a List, value: &Value) -> Option<PathElement> {
@@ -240,87 +251,87 @@ impl<'a> Walk<'a> {
             return leaf(old, new, is_empty);
         }
         let mut diff = Diff::default();
-        let (nothing_left, nothing_right) = (Map::new(), Map::new());
-        let mut left = left.unwrap_or(&nothing_left).iter().peekable();
-        for (key, value) in right.unwrap_or(&nothing_right) {
+        let nothing = Map::new();
+        let mut left = left.unwrap_or(&nothing).iter().peekable();
+        let mut push = |key: &str, field: Option<&'a Field>, old: Side<'_>, new: Side<'_>| {
+            let (name, plan, _) = self.entry_of(plan, key, field);
+            diff.push(PathElement::Field(name), self.compare(plan, old, new));
+        };
+        let field = |key: &str| ty.and_then(|ty| ty.field(key));
+        for (key, value) in right.unwrap_or(&nothing) {
             while let Some((key, value)) = left.next_if(|(l, _)| *l < key) {
-                self.entry_diff(plan, key, Side::Some(value), Side::Absent, &mut diff);
+                push(key, field(key), Side::Some(value), Side::Absent);
             }
-            let before = match left.next_if(|(l, _)| *l == key) {
-                Some((_, value)) => Side::Some(value),
-                None => match zero.and_then(|ty| ty.field(key)) {
-                    Some(field) if is_there_when_zero(field) => Side::Zero,
-                    _ => Side::Absent,
-                },
-            };
-            if let Side::Some(before) = before
-                && before == value
-            {
-                continue;
+            match left.next_if(|(l, _)| *l == key) {
+                Some((_, before)) if before == value => {}
+                Some((_, before)) => push(key, field(key), Side::Some(before), Side::Some(value)),
+                None => {
+                    let field = field(key);
+                    let there = zero.is_some() && field.is_some_and(is_there_when_zero);
+                    push(key, field, if there { Side::Zero } else { Side::Absent }, Side::Some(value));
+                }
             }
-            self.entry_diff(plan, key, before, Side::Some(value), &mut diff);
         }
         for (key, value) in left {
-            self.entry_diff(plan, key, Side::Some(value), Side::Absent, &mut diff);
+            push(key, field(key), Side::Some(value), Side::Absent);
         }
         came_or_went(old, new, &mut diff);
         diff
-    }
-
-    fn entry_diff(&self, plan: Plan<'a>, key: &str, old: Side<'_>, new: Side<'_>, diff: &mut Diff) {
-        let (name, plan, _) = self.entry(plan, key);
-        diff.push(PathElement::Field(name), self.compare(plan, old, new));
     }
 
     fn compare_lists(&self, list: &'a List, old: Side<'_>, new: Side<'_>) -> Diff {
         if old.list().is_empty() && new.list().is_empty() {
             return leaf(old, new, is_empty);
         }
+        let plan = self.plan(&list.element);
         let mut diff = Diff::default();
-        let left = self.elements(list, old.list());
-        let mut left = left.into_iter().peekable();
-        for (element, values) in self.elements(list, new.list()) {
-            while let Some((element, values)) = left.next_if(|(l, _)| *l < element) {
-                diff.push(element, self.compare_element(list, &values, &[]));
+        let mut left = self.groups(list, old.list()).into_iter().peekable();
+        for after in self.groups(list, new.list()) {
+            while let Some(before) = left.next_if(|l| l.element < after.element) {
+                let inner = self.compare_groups(plan, Some(&before), None);
+                diff.push(before.element, inner);
             }
-            let before = left.next_if(|(l, _)| *l == element).map(|(_, values)| values);
-            let inner = self.compare_element(list, before.as_deref().unwrap_or_default(), &values);
-            diff.push(element, inner);
+            let before = left.next_if(|l| l.element == after.element);
+            let inner = self.compare_groups(plan, before.as_ref(), Some(&after));
+            diff.push(after.element, inner);
         }
-        for (element, values) in left {
-            diff.push(element, self.compare_element(list, &values, &[]));
+        for before in left {
+            let inner = self.compare_groups(plan, Some(&before), None);
+            diff.push(before.element, inner);
         }
         came_or_went(old, new, &mut diff);
         diff
     }
 
-    /// One key of a list, which may stand there more than once.
-    fn compare_element(&self, list: &'a List, old: &[&Value], new: &[&Value]) -> Diff {
-        let plan = self.plan(&list.element);
-        match (old.len(), new.len()) {
-            (0..=1, 0..=1) => {
-                let old = old.first().map_or(Side::Absent, |v| Side::Some(v));
-                let new = new.first().map_or(Side::Absent, |v| Side::Some(v));
+    /// One key of a list. Where it stands more than once, its values count as a whole.
+    fn compare_groups(&self, plan: Plan<'a>, old: Option<&Group<'_>>, new: Option<&Group<'_>>) -> Diff {
+        let several = |group: Option<&Group<'_>>| group.is_some_and(|g| !g.more.is_empty());
+        match (several(old), several(new)) {
+            (false, false) => {
+                let old = old.map_or(Side::Absent, |g| Side::Some(g.first));
+                let new = new.map_or(Side::Absent, |g| Side::Some(g.first));
+                if let (Side::Some(old), Side::Some(new)) = (old, new)
+                    && old == new
+                {
+                    return Diff::default();
+                }
                 self.compare(plan, old, new)
             }
-            (2.., 2..) => {
+            (true, true) => {
                 let mut diff = Diff::default();
-                diff.modified.member = old != new;
+                let same = |a: &Group<'_>, b: &Group<'_>| a.first == b.first && a.more == b.more;
+                diff.modified.member = !old.zip(new).is_some_and(|(a, b)| same(a, b));
                 diff
             }
-            (2.., _) => {
-                let mut diff = match new.first() {
-                    Some(new) => self.compare(plan, Side::Absent, Side::Some(new)),
-                    None => Diff::default(),
-                };
+            (true, false) => {
+                let added = |group: &Group<'_>| self.compare(plan, Side::Absent, Side::Some(group.first));
+                let mut diff = new.map(added).unwrap_or_default();
                 diff.removed.member = true;
                 diff
             }
-            (_, _) => {
-                let mut diff = match old.first() {
-                    Some(old) => self.compare(plan, Side::Some(old), Side::Absent),
-                    None => Diff::default(),
-                };
+            (false, true) => {
+                let removed = |group: &Group<'_>| self.compare(plan, Side::Some(group.first), Side::Absent);
+                let mut diff = old.map(removed).unwrap_or_default();
                 diff.added.member = true;
                 diff
             }

@@ -61,7 +61,7 @@ impl Entry {
         self.time.map_or(0, Timestamp::as_second)
     }
 
-    fn to_value(&self) -> Value {
+    pub(super) fn to_value(&self) -> Value {
         let mut map = Map::new();
         let mut put = |key: &str, text: &str| {
             if !text.is_empty() {

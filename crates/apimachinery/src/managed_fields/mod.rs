@@ -83,41 +83,55 @@ impl Update<'_> {
     /// resets it. Since reading an object may drop an empty list, `reset_by_client` can say so too.
     pub fn apply(&self, live: Option<&Value>, new: &mut Value, reset_by_client: bool) {
         let given = new["metadata"].as_object_mut().and_then(|meta| meta.remove("managedFields"));
-        let known = || decode(live.map(|live| &live["metadata"]["managedFields"])).unwrap_or_default();
-        let entries = if !self.subresource.is_empty() {
-            known()
-        } else if reset_by_client || given.as_ref().is_some_and(is_reset) {
-            Vec::new()
-        } else {
-            match decode(given.as_ref()) {
-                Ok(entries) if !entries.is_empty() => entries,
-                _ => known(),
-            }
-        };
+        let known = live.map(|live| &live["metadata"]["managedFields"]);
+        let entries = self.start(known, given, reset_by_client);
         if entries.is_empty() && live.is_some_and(|live| live["metadata"]["uid"].is_string()) {
             // nothing was tracked, and only an apply starts to
             return;
         }
         let entries = self.update(live, new, entries);
-        if let (Some(managed), Value::Object(object)) = (encode(entries), new) {
+        if let (false, Value::Object(object)) = (entries.is_empty(), new) {
             let metadata = object.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
             if let Value::Object(metadata) = metadata {
-                metadata.insert("managedFields".to_string(), managed);
+                metadata.insert("managedFields".to_string(), Value::Array(entries));
             }
         }
     }
 
-    fn update(&self, live: Option<&Value>, new: &Value, mut entries: Vec<Entry>) -> Vec<Entry> {
+    /// The entries before the write.
+    fn start(&self, known: Option<&Value>, given: Option<Value>, reset_by_client: bool) -> Vec<Value> {
+        let given = match given {
+            // the usual case, since clients send back what they have read
+            Some(Value::Array(list))
+                if known.is_some_and(|k| k.as_array() == Some(&list)) && !reset_by_client =>
+            {
+                return list;
+            }
+            given => given,
+        };
+        let known =
+            || into_list(known.filter(|known| decode(Some(known)).is_ok()).cloned().unwrap_or_default());
+        if !self.subresource.is_empty() {
+            return known();
+        }
+        if reset_by_client || given.as_ref().is_some_and(is_reset) {
+            return Vec::new();
+        }
+        match decode(given.as_ref()) {
+            Ok(entries) if !entries.is_empty() => into_list(encode(entries).unwrap_or_default()),
+            _ => known(),
+        }
+    }
+
+    fn update(&self, live: Option<&Value>, new: &Value, entries: Vec<Value>) -> Vec<Value> {
         let mut diff = compare(self.schema, self.ty, live, new);
         for set in [&mut diff.added, &mut diff.modified, &mut diff.removed] {
             set.subtract_trees(self.reset);
         }
         let mut mine = diff.modified.union(diff.added);
-        for entry in &mut entries {
-            entry.fields.subtract(&mine);
-            entry.fields.subtract(&diff.removed);
-        }
-        entries.retain(|entry| !entry.fields.is_empty());
+        // entries that lose nothing are not taken apart, for that is most of the work
+        let mut slots: Vec<Slot> = entries.into_iter().map(Slot::new).collect();
+        slots.retain_mut(|slot| slot.subtract(&mine, &diff.removed));
         mine.subtract(&UNOWNED);
         if !mine.is_empty() {
             let manager = if self.manager.is_empty() { "unknown" } else { self.manager };
@@ -129,16 +143,79 @@ impl Update<'_> {
                 time: Some(self.now),
                 fields: mine,
             };
-            match entries.iter_mut().find(|known| known.same_manager(&entry)) {
-                Some(known) => {
-                    known.fields = std::mem::take(&mut known.fields).union(entry.fields);
-                    known.time = entry.time;
-                }
-                None => entries.push(entry),
-            }
+            let at = slots.iter().position(|slot| slot.is_of(&entry));
+            let before = at.and_then(|at| slots.swap_remove(at).fields());
+            let fields = entry.fields.union(before.unwrap_or_default());
+            slots.push(Slot { value: Entry { fields, ..entry }.to_value(), fields: None });
         }
-        cap(entries)
+        let updaters = slots.iter().filter(|slot| slot.value["operation"] == "Update").count();
+        let mut entries: Vec<Value> = slots.into_iter().map(Slot::into_value).collect();
+        if updaters > MAX_UPDATE_ENTRIES {
+            let capped = decode(Some(&Value::Array(entries))).map(cap).unwrap_or_default();
+            return into_list(encode(capped).unwrap_or_default());
+        }
+        entries.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)));
+        entries
     }
+}
+
+/// One entry on its way through a write.
+struct Slot {
+    value: Value,
+    /// What it owns now, if that has been worked out and differs from `value`.
+    fields: Option<FieldSet>,
+}
+
+impl Slot {
+    fn new(value: Value) -> Slot {
+        Slot { value, fields: None }
+    }
+
+    /// Takes away what changed hands and what is gone; whether anything is left.
+    fn subtract(&mut self, changed: &FieldSet, removed: &FieldSet) -> bool {
+        let owned = &self.value["fieldsV1"];
+        if !changed.intersects_value(owned) && !removed.intersects_value(owned) {
+            return owned.as_object().is_some_and(|map| !map.is_empty());
+        }
+        let Some(mut fields) = FieldSet::from_value(owned) else { return false };
+        fields.subtract(changed);
+        fields.subtract(removed);
+        let left = !fields.is_empty();
+        self.fields = Some(fields);
+        left
+    }
+
+    fn is_of(&self, entry: &Entry) -> bool {
+        let text = |key: &str| self.value[key].as_str().unwrap_or_default();
+        text("manager") == entry.manager
+            && text("operation") == entry.operation.text()
+            && text("apiVersion") == entry.api_version
+            && text("subresource") == entry.subresource
+    }
+
+    fn fields(self) -> Option<FieldSet> {
+        self.fields.or_else(|| FieldSet::from_value(&self.value["fieldsV1"]))
+    }
+
+    fn into_value(mut self) -> Value {
+        if let (Some(fields), Value::Object(map)) = (self.fields, &mut self.value) {
+            map.insert("fieldsV1".to_string(), fields.to_value());
+        }
+        self.value
+    }
+}
+
+fn into_list(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(list) => list,
+        _ => Vec::new(),
+    }
+}
+
+/// Times are RFC 3339 in UTC and of one length, so that their text sorts as they do.
+fn sort_key(entry: &Value) -> [&str; 5] {
+    ["operation", "time", "manager", "apiVersion", "subresource"]
+        .map(|key| entry[key].as_str().unwrap_or_default())
 }
 
 fn is_reset(managed: &Value) -> bool {

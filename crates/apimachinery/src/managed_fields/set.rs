@@ -301,6 +301,17 @@ impl FieldSet {
         })
     }
 
+    /// Whether a member of this set is one of the FieldsV1 in `value` too, by the text of the elements.
+    pub(super) fn intersects_value(&self, value: &Value) -> bool {
+        let Value::Object(map) = value else { return false };
+        !map.is_empty()
+            && self.nodes.iter().any(|node| {
+                let Some(inner) = map.get(&node.element.text()) else { return false };
+                let member = || inner.as_object().is_some_and(|map| map.is_empty() || map.contains_key("."));
+                (node.member && member()) || node.children.intersects_value(inner)
+            })
+    }
+
     /// Paths that are in both.
     pub fn intersection(&self, other: &FieldSet) -> FieldSet {
         let both = |node: &Node| {

@@ -52,7 +52,7 @@ pub(super) static KINDS: Kinds = &[
             |o, _| {
                 let spec = &o["spec"];
                 let mut outcome = list(&o["status"]["conditions"]).iter().map(|c| string(&c["type"]));
-                let state = outcome.filter(|c| matches!(*c, "Issued" | "Denied" | "Failed")).next_back();
+                let state = outcome.rfind(|c| matches!(*c, "Issued" | "Denied" | "Failed"));
                 let mut cells = vec![name(o)];
                 cells.extend(
                     ["podName", "serviceAccountName", "nodeName", "signerName"]

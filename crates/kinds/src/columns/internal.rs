@@ -39,11 +39,11 @@ pub(super) static KINDS: Kinds = &[
             |o, _| {
                 let resource = &o["spec"]["resource"];
                 let resource = qualified(string(&resource["resource"]), string(&resource["group"]));
-                let states = list(&o["status"]["conditions"]).iter().filter(|c| c["status"] == "True");
-                let state = states
-                    .map(|c| string(&c["type"]))
-                    .filter(|state| matches!(*state, "Running" | "Failed" | "Succeeded"))
-                    .next_back();
+                let mut states = list(&o["status"]["conditions"])
+                    .iter()
+                    .filter(|c| c["status"] == "True")
+                    .map(|c| string(&c["type"]));
+                let state = states.rfind(|state| matches!(*state, "Running" | "Failed" | "Succeeded"));
                 vec![name(o), resource.into(), state.unwrap_or("Unknown").into()]
             },
         ),
