@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn taking_and_releasing() {
         let mut pools = Pools::parse("10.244.0.0/22", 24).unwrap();
-        let mut take = |pools: &mut Pools| pools.take().map(|parts| parts.join(" "));
+        let take = |pools: &mut Pools| pools.take().map(|parts| parts.join(" "));
         assert_eq!(take(&mut pools).as_deref(), Some("10.244.0.0/24"));
         pools.occupy("10.244.1.0/24");
         assert_eq!(take(&mut pools).as_deref(), Some("10.244.2.0/24"));
