@@ -6,9 +6,11 @@
 //! The data is [`schema`] (the field plan of every type) and [`resources`] (what is served, and where it is
 //! stored). No behaviour: defaults and validation are in `kinds`.
 
+mod descriptions;
 mod tables;
 
-pub use tables::{object_type, resource, resources, schema};
+pub use descriptions::{Description, Descriptions};
+pub use tables::{object_type, resource, resources, schema, table_texts};
 
 pub use k8s_openapi::api::*;
 pub use k8s_openapi::apimachinery::pkg::apis::meta;

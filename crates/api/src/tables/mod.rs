@@ -40,6 +40,11 @@ pub fn resource(group: &str, version: &str, plural: &str) -> Option<&'static Res
     BUILTIN.resources.get(group, version, plural)
 }
 
+/// The tables as they are committed, for a fingerprint of the API.
+pub fn table_texts() -> [&'static str; 2] {
+    [TYPES, RESOURCES]
+}
+
 /// The type of an object that calls itself this kind, whether or not a resource serves it (`Status`, `Scale`,
 /// `PodList`, `DeleteOptions`).
 pub fn object_type(group: &str, version: &str, kind: &str) -> Option<TypeId> {

@@ -151,6 +151,11 @@ impl Authenticator {
         self.config.service_accounts.as_ref()
     }
 
+    /// The certificates that clients' certificates must come from, in PEM.
+    pub fn client_ca(&self) -> Option<String> {
+        self.config.x509.as_ref().map(|v| v.ca_pem())
+    }
+
     /// The server's own audiences, the default of TokenRequest and TokenReview.
     pub fn audiences(&self) -> &[String] {
         self.config.service_accounts.as_ref().map(|v| v.audiences()).unwrap_or_default()

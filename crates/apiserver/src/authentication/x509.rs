@@ -35,6 +35,7 @@ const KNOWN_ENTRIES: usize = 1024;
 /// A client CA, and the chains known to be good under it: they are checked at most once a minute, and another
 /// CA knows none.
 struct Trust {
+    pem: String,
     verifier: Arc<dyn ClientCertVerifier>,
     known: RwLock<HashMap<Arc<[Vec<u8>]>, Known>>,
 }
@@ -54,6 +55,11 @@ impl Verifier {
     pub fn rotate(&self, ca_pem: &[u8]) -> Result<(), Error> {
         self.trust.store(Arc::new(trust(ca_pem)?));
         Ok(())
+    }
+
+    /// The bundle that is trusted now.
+    pub fn ca_pem(&self) -> String {
+        self.trust.load().pem.clone()
     }
 
     /// Who sent this chain (DER, the client's own certificate first). `None` if it is good and names nobody.
@@ -102,7 +108,7 @@ fn trust(ca_pem: &[u8]) -> Result<Trust, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     let verifier = verifier.build().map_err(|e| Error(e.to_string()))?;
-    Ok(Trust { verifier, known: RwLock::default() })
+    Ok(Trust { pem: String::from_utf8_lossy(ca_pem).into_owned(), verifier, known: RwLock::default() })
 }
 
 /// The user that a certificate names. Go takes the last common name, and so do we.

@@ -9,7 +9,7 @@ mod paths;
 mod schemas;
 
 use std::io::{self, Read as _, Write as _};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use apimachinery::schema::Resource;
 use bytes::Bytes;

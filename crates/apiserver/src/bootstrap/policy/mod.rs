@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::authorization::rbac::Rule;
 
 const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
-const GROUP: &str = "rbac.authorization.k8s.io";
+pub const GROUP: &str = "rbac.authorization.k8s.io";
 pub const AUTO_UPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 const BOOTSTRAPPING: (&str, &str) = ("kubernetes.io/bootstrapping", "rbac-defaults");
 const CONTROLLER: &str = "system:controller:";
