@@ -32,9 +32,7 @@
 pub mod admission;
 pub mod authentication;
 pub mod authorization;
-pub mod bootstrap {
-    pub mod policy;
-}
+pub mod bootstrap;
 pub mod conversion;
 pub mod discovery;
 mod handlers;
