@@ -7,7 +7,7 @@
 //! What is not here: session affinity, NetworkPolicy, Ingress, routes between nodes.
 
 pub mod cni;
-//DNS
+pub mod dns;
 pub mod proxy;
 
 #[cfg(test)]

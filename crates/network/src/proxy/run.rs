@@ -192,7 +192,7 @@ impl Proxy {
                             break;
                         }
                     }
-                    _ = tick.tick() => match tables.check().await {
+                    _ = tick.tick(), if synced => match tables.check().await {
                         Ok(true) => {}
                         Ok(false) => {
                             self.handle.state.repairs.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,4 @@
-//! The proxy's rules and the pods' bridge on a real kernel, in network namespaces that each test makes: one for
-//! the "host", one per "pod". Needs root; without it the tests are skipped, but fail under `CI`.
-
-mod world;
+//! Service rules and the pods' bridge, in network namespaces.
 
 use linux::netlink::Netlink;
 use linux::nftables::{self, Family};
@@ -13,7 +10,8 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use world::{Answers, World, ask, ask_udp, root_or_skip, service, slice};
+
+use crate::world::{self, Answers, World, ask, ask_udp, root_or_skip, service, slice};
 
 const VIP: &str = "10.96.0.9:80";
 const UDP_VIP: &str = "10.96.0.9:53";
