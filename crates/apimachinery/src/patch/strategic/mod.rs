@@ -306,7 +306,7 @@ impl<'a> Place<'a> {
                 }
                 (Value::Array(old), Value::Array(new)) => {
                     let (elements, field) = self.lookup_list(&key)?;
-                    Value::Array(elements.merge_list(field, old, new, from_list)?)
+                    Value::Array(elements.merge_list(field, old, new, from_list)?.0)
                 }
                 (_, new) => new,
             };
@@ -315,23 +315,26 @@ impl<'a> Place<'a> {
         Ok(object)
     }
 
+    /// The merged list, and the order that `$setElementOrder` has to take as the object's own. That is the
+    /// order of the old elements, but where the patch deletes some, the first new ones take their places:
+    /// upstream works on the old list's memory, and clients' patches are made with that in mind.
     fn merge_list(
         &self,
         field: &Field,
         old: Vec<Value>,
         new: Vec<Value>,
         from_list: bool,
-    ) -> Result<Vec<Value>, Error> {
+    ) -> Result<(Vec<Value>, Vec<Value>), Error> {
         if !field.patch.merge && !from_list {
-            return Ok(new);
+            return Ok((new, old));
         }
         if old.is_empty() && new.is_empty() {
-            return Ok(old);
+            return Ok((old, new));
         }
         let key = field.patch.key.as_deref();
         if !elements_are_maps([&old, &new])? {
             if from_list {
-                return Ok(old.into_iter().filter(|value| !new.contains(value)).collect());
+                return Ok((old.iter().filter(|value| !new.contains(value)).cloned().collect(), old));
             }
             let mut merged: Vec<Value> = Vec::with_capacity(old.len() + new.len());
             for value in old.iter().chain(&new) {
@@ -340,7 +343,7 @@ impl<'a> Place<'a> {
                 }
             }
             let (mine, rest) = partition(merged, &new, None)?;
-            return normalize(mine, rest, &new, &old, None);
+            return Ok((normalize(mine, rest, &new, &old, None)?, old));
         }
         let Some(key) = key else {
             let kind = match self.at {
@@ -349,6 +352,7 @@ impl<'a> Place<'a> {
             };
             return other(format!("cannot merge lists without merge key for {kind}"));
         };
+        let length = old.len();
         let (mut base, new) = special_elements(old, new, key)?;
         let order = base.clone();
         for element in &new {
@@ -371,8 +375,9 @@ impl<'a> Place<'a> {
                 _ => base.push(element.clone()),
             }
         }
+        let reused: Vec<Value> = base.iter().take(length.max(order.len())).cloned().collect();
         let (mine, rest) = partition(base, &new, Some(key))?;
-        normalize(mine, rest, &new, &order, Some(key))
+        Ok((normalize(mine, rest, &new, &order, Some(key))?, reused))
     }
 
     /// Carries out `$setElementOrder/<field>` directives, together with the patch of the field itself.
@@ -391,16 +396,18 @@ impl<'a> Place<'a> {
             let (elements, field) = self.lookup_list(key)?;
             let merge_key = field.patch.key.as_deref();
             check_order(new.as_deref().unwrap_or_default(), order, merge_key)?;
-            let merged = match (old.clone(), new.clone()) {
-                (Some(old), None) => old,
-                (None, Some(new)) => new.into_iter().filter_map(remove_directives).collect(),
+            if old.is_none() && new.is_none() {
+                continue;
+            }
+            elements_are_maps([old.as_deref().unwrap_or_default(), new.as_deref().unwrap_or_default()])?;
+            let (merged, server) = match (old, new) {
+                (Some(old), None) => (old.clone(), old),
+                (None, Some(new)) => (new.into_iter().filter_map(remove_directives).collect(), Vec::new()),
                 (Some(old), Some(new)) => elements.merge_list(field, old, new, false)?,
-                (None, None) => continue,
+                (None, None) => (Vec::new(), Vec::new()),
             };
             let (mine, rest) = partition(merged, order, merge_key)?;
-            let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
-            elements_are_maps([&old, &new])?;
-            let ordered = normalize(mine, rest, order, &old, merge_key)?;
+            let ordered = normalize(mine, rest, order, &server, merge_key)?;
             object.insert(key.to_string(), Value::Array(ordered));
             patch.remove(key);
         }

@@ -108,6 +108,13 @@ fn lists() {
         json!({"$setElementOrder/items": [{"name": "c"}, {"name": "b"}, {"name": "a"}], "items": [{"name": "c", "value": 9}]}),
         items(json!([{"name": "c", "value": 9}, {"name": "b", "value": 2}, {"name": "a", "value": 1}])),
     );
+    // a new element takes the place of a deleted one in the order that counts as the object's
+    check(
+        items(json!([{"name": "a"}, {"name": "b"}, {"name": "d"}])),
+        json!({"$setElementOrder/items": [{"name": "b"}, {"name": "c"}],
+            "items": [{"name": "c"}, {"name": "a", "$patch": "delete"}]}),
+        items(json!([{"name": "b"}, {"name": "d"}, {"name": "c"}])),
+    );
     check(
         items(json!([{"name": "a"}, {"name": "server"}, {"name": "b"}])),
         json!({"$setElementOrder/items": [{"name": "b"}, {"name": "a"}]}),
