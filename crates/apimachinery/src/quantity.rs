@@ -556,6 +556,27 @@ mod tests {
         assert_eq!(rounded.to_string(), "1010m");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn the_canonical_text_is_the_same_amount(
+            // beyond 10^20 upstream has no suffix and writes none
+            text in r"-?[0-9]{1,9}(\.[0-9]{0,12})?([numkMGT]|[KMGTPE]i|e-?[0-9])?",
+        ) {
+            let quantity = q(&text);
+            let again = q(&quantity.canonical());
+            proptest::prop_assert_eq!(&again, &quantity);
+            proptest::prop_assert_eq!(again.canonical(), quantity.canonical());
+            proptest::prop_assert_eq!(q(&quantity.to_string()), quantity);
+        }
+
+        #[test]
+        fn no_text_panics(text in r"[-+0-9.eEinumkKMGTP ]{0,60}") {
+            if let Ok(quantity) = Quantity::parse(&text) {
+                let _ = (quantity.to_string(), quantity.value(), quantity.milli_value(), quantity.as_f64());
+            }
+        }
+    }
+
     #[test]
     fn json() {
         assert_eq!(serde_json::from_str::<Quantity>("1.5").unwrap().to_string(), "1500m");

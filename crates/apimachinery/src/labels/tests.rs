@@ -141,3 +141,14 @@ fn validation() {
         ],
     );
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(text in r"[-a-z!=,()<> \t/.é]{0,40}") {
+        if let Ok(selector) = Selector::parse(&text) {
+            let again = Selector::parse(&selector.to_string()).unwrap();
+            proptest::prop_assert_eq!(again, selector);
+        }
+        let _ = crate::fields::Selector::parse(&text);
+    }
+}

@@ -76,8 +76,9 @@ pub struct Update<'a> {
 }
 
 impl Update<'_> {
-    /// Sets `metadata.managedFields` of `new`, the object after admission, from what was known of `live`
-    /// (`None`: it is being created) and what the write changed.
+    /// Sets `metadata.managedFields` of `new` from what was known of `live` (`None`: it is being created) and what
+    /// the write changed. `new` is the object with its defaults but before mutating admission, whose changes
+    /// belong to nobody.
     ///
     /// A client that sends a list takes it in the place of what is known; one that sends `[]` or `[{}]`
     /// resets it. Since reading an object may drop an empty list, `reset_by_client` can say so too.

@@ -288,3 +288,38 @@ fn times() {
     assert!(!equal_but_for_times(&a, &b));
     assert!(!equal_but_for_times(&a, &pod()));
 }
+
+/// Sets of a few paths over a small alphabet, so that they overlap.
+fn some_set() -> impl proptest::strategy::Strategy<Value = FieldSet> {
+    use proptest::{collection::vec, strategy::Strategy};
+    let element = (0..6usize).prop_map(|at| match at {
+        0..=2 => PathElement::Field(["a", "b", "c"][at].into()),
+        3 => PathElement::Value(json!(1)),
+        4 => PathElement::Key(vec![("name".into(), json!("x"))]),
+        _ => PathElement::Index(0),
+    });
+    vec(vec(element, 1..4), 0..8).prop_map(|paths| {
+        let mut set = FieldSet::new();
+        paths.into_iter().for_each(|path| set.insert(path));
+        set
+    })
+}
+
+proptest::proptest! {
+    #[test]
+    fn set_laws(a in some_set(), b in some_set()) {
+        let both = a.clone().union(b.clone());
+        proptest::prop_assert_eq!(&both, &b.clone().union(a.clone()));
+        let shared = a.intersection(&b);
+        proptest::prop_assert_eq!(!shared.is_empty(), a.intersects(&b));
+        proptest::prop_assert_eq!(a.intersects(&b), a.intersects_value(&b.to_value()));
+        proptest::prop_assert_eq!(both.len() + shared.len(), a.len() + b.len());
+        let mut rest = a.clone();
+        rest.subtract(&b);
+        proptest::prop_assert!(!rest.intersects(&b));
+        proptest::prop_assert_eq!(rest.union(shared), a.clone());
+        proptest::prop_assert_eq!(FieldSet::from_value(&a.to_value()).unwrap(), a.clone());
+        let text: Value = serde_json::from_str(&a.to_json()).unwrap();
+        proptest::prop_assert_eq!(text, a.to_value());
+    }
+}

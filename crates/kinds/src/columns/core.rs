@@ -294,10 +294,10 @@ fn event(o: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn port(port: &Value) -> String {
-    let (number_, protocol) = (number(&port["port"]), string(&port["protocol"]));
+    let (own, protocol) = (number(&port["port"]), string(&port["protocol"]));
     match number(&port["nodePort"]) {
-        node_port @ 1.. => format!("{number_}:{node_port}/{protocol}"),
-        _ => format!("{number_}/{protocol}"),
+        node_port @ 1.. => format!("{own}:{node_port}/{protocol}"),
+        _ => format!("{own}/{protocol}"),
     }
 }
 
