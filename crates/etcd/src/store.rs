@@ -315,7 +315,7 @@ impl Shared {
         if let Some(kv) = self.hub.version(key, revision) {
             return Ok(kv);
         }
-        let entry = self.segments.cursor().entry(revision)?.ok_or_else(|| self.compacted())?;
+        let entry = self.segments.entry(revision)?.ok_or_else(|| self.compacted())?;
         let found = entry.effects.into_iter().find_map(|effect| match effect {
             Effect::Put(kv) if kv.key == key => Some(kv),
             _ => None,

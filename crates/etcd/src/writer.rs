@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::disk::Disk;
@@ -15,7 +16,7 @@ use crate::mvcc::{Entry, View};
 use crate::queue::{Proposal, Queue};
 use crate::store::{Config, Shared, Store};
 use crate::upkeep::Upkeep;
-use crate::watch::{Batch, Hub};
+use crate::watch::{self, Batch, Hub};
 
 /// So many requests, or so many bytes, at most become durable with one sync.
 const MAX_BATCH: usize = 4096;
@@ -172,8 +173,12 @@ impl Writer {
         self.shared.queue.take(MAX_BATCH, MAX_BATCH_BYTES, &mut proposals);
         *handled += proposals.len();
         let shared = &*self.shared;
-        let load = |revision, key: &_| shared.version(revision, key);
         for Proposal { request, reply } in proposals {
+            // What this group itself has just overwritten is not in the log yet.
+            let load = |revision, key: &Bytes| match watch::version(&group.batches, revision, key) {
+                Some(kv) => Ok(kv),
+                None => shared.version(revision, key),
+            };
             let answer = self.core.handle(&request, now, &load).map(|handled| {
                 group.entries.extend(handled.entry);
                 group.batches.extend(handled.batch);
@@ -184,7 +189,10 @@ impl Writer {
         if now >= self.retry {
             while let Some(id) = self.core.expired(now) {
                 *handled += 1;
-                match self.core.handle(&Request::Revoke(id), now, &load) {
+                match self
+                    .core
+                    .handle(&Request::Revoke(id), now, &|revision, key| shared.version(revision, key))
+                {
                     Ok(handled) => {
                         group.entries.extend(handled.entry);
                         group.batches.extend(handled.batch);

@@ -58,7 +58,8 @@ struct State {
 #[derive(Clone)]
 enum Rename {
     Create(String, usize),
-    Rename(String, String),
+    /// From, to, and which file that was: a name that never was has nothing to do with it.
+    Rename(String, String, usize),
     Remove(String),
 }
 
@@ -235,10 +236,11 @@ impl Rename {
             Rename::Create(name, file) => {
                 names.insert(name.clone(), *file);
             }
-            Rename::Rename(from, to) => {
-                if let Some(file) = names.remove(from) {
-                    names.insert(to.clone(), file);
+            Rename::Rename(from, to, file) => {
+                if names.get(from) == Some(file) {
+                    names.remove(from);
                 }
+                names.insert(to.clone(), *file);
             }
             Rename::Remove(name) => {
                 names.remove(name);
@@ -341,8 +343,8 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state.lock();
-        state.names.get(from).ok_or_else(|| missing(from))?;
-        state.rename(Rename::Rename(from.to_owned(), to.to_owned()), format!("rename {from} {to}"))
+        let file = state.names.get(from).copied().ok_or_else(|| missing(from))?;
+        state.rename(Rename::Rename(from.to_owned(), to.to_owned(), file), format!("rename {from} {to}"))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -10,8 +10,9 @@ use crate::error::Error;
 use crate::mvcc::Entry;
 use crate::sync::Mutex;
 
-/// Read at once; most entries are smaller.
-const CHUNK: usize = 64 << 10;
+/// Read at once for many entries in order, and for one.
+const MANY: usize = 64 << 10;
+const ONE: usize = 4 << 10;
 
 /// Where a record begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,9 +98,14 @@ impl Segments {
         }
     }
 
-    /// A reader that keeps its last chunk, for revisions in order.
+    /// A reader for revisions in order, which reads ahead.
     pub(crate) fn cursor(&self) -> Cursor<'_> {
-        Cursor { segments: self, segment: None, start: 0, chunk: Vec::new(), read: 0 }
+        Cursor { segments: self, segment: None, start: 0, chunk: Vec::new(), ahead: MANY, read: 0 }
+    }
+
+    /// The entry of one revision; `None` when the log does not hold it any more.
+    pub(crate) fn entry(&self, revision: i64) -> Result<Option<Entry>, Error> {
+        Cursor { ahead: ONE, ..self.cursor() }.entry(revision)
     }
 }
 
@@ -109,6 +115,7 @@ pub(crate) struct Cursor<'a> {
     /// Where `chunk` begins in the segment.
     start: u64,
     chunk: Vec<u8>,
+    ahead: usize,
     /// Bytes read from the disk so far.
     pub read: usize,
 }
@@ -128,12 +135,12 @@ impl Cursor<'_> {
         let damaged = || Error::History(format!("the log entry of revision {revision} is damaged").into());
         let need = match self.at(position.offset()).and_then(Header::read) {
             Some(header) => header.len.saturating_add(HEADER),
-            None => CHUNK,
+            None => self.ahead,
         };
         if self.at(position.offset()).is_none_or(|bytes| bytes.len() < need) {
-            self.fill(&segment, position.offset(), CHUNK)?;
+            self.fill(&segment, position.offset(), self.ahead)?;
             let need = self.at(position.offset()).and_then(Header::read).ok_or_else(damaged)?.len + HEADER;
-            if need > CHUNK {
+            if need > self.ahead {
                 // Limited by the file, so that a wrong length reserves no memory.
                 let size = segment.file.size().map_err(|error| Error::History(error.to_string().into()))?;
                 self.fill(&segment, position.offset(), need.min(usize::try_from(size).unwrap_or(0)))?;

@@ -7,13 +7,13 @@ use std::task::Waker;
 
 use bytes::Bytes;
 
+use super::Batch;
 use super::group::Group;
-use super::{Batch, Event};
 use crate::kv::{KeyRange, KeyValue};
 use crate::sync::Mutex;
 
-/// The groups are swept for batches outside the window each time it has moved by so many revisions.
-const SWEEP_EVERY: i64 = 256;
+/// The groups are swept for batches outside the window each time this part of it has been dropped.
+const SWEEP: usize = 4;
 
 pub(crate) struct Hub {
     state: Mutex<State>,
@@ -29,7 +29,8 @@ struct State {
     window_limit: usize,
     /// The window holds every batch from this revision on.
     window_from: i64,
-    swept: i64,
+    /// Bytes dropped from the window since the groups were swept.
+    dropped: usize,
     next_stream: u64,
 }
 
@@ -52,7 +53,7 @@ impl Hub {
                 window_bytes: 0,
                 window_limit,
                 window_from: revision + 1,
-                swept: revision,
+                dropped: 0,
                 next_stream: 0,
             }),
             revision: AtomicI64::new(revision),
@@ -80,11 +81,13 @@ impl Hub {
         while state.window_bytes > state.window_limit
             && let Some(batch) = state.window.pop_front()
         {
-            state.window_bytes -= batch.size();
+            let size = batch.size();
+            state.window_bytes -= size;
+            state.dropped += size;
             state.window_from = batch.revision + 1;
         }
-        if state.window_from >= state.swept + SWEEP_EVERY {
-            state.swept = state.window_from;
+        if state.dropped > state.window_limit / SWEEP {
+            state.dropped = 0;
             state.groups.all().for_each(|group| group.forget_before(state.window_from));
         }
         self.revision.store(revision, Ordering::Release);
@@ -145,13 +148,7 @@ impl Hub {
     pub(crate) fn version(&self, key: &[u8], revision: i64) -> Option<Arc<KeyValue>> {
         let state = self.state.lock();
         let at = state.window.binary_search_by_key(&revision, |batch| batch.revision).ok()?;
-        let found = |event: &&Event| event.kv.key == key && event.kv.version > 0;
-        state.window.get(at)?.events.iter().find(found).map(|event| Arc::clone(&event.kv))
-    }
-
-    #[cfg(test)]
-    pub(crate) fn groups(&self) -> usize {
-        self.state.lock().groups.all().count()
+        state.window.get(at)?.version(key)
     }
 }
 
@@ -219,5 +216,36 @@ impl Groups {
                 group.push(batch, wake);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_lives_as_long_as_its_watchers() {
+        let hub = Hub::new(1, 100);
+        let ranges = [
+            KeyRange::key("a"),
+            KeyRange::prefix("a/"),
+            KeyRange::prefix("b/"),
+            KeyRange::prefix("a/b/"),
+            KeyRange::new("a", "m"),
+            KeyRange::all(),
+        ];
+        let joined: Vec<_> = ranges.iter().chain(&ranges).map(|range| hub.join(range)).collect();
+        let groups = |key: &str| hub.state.lock().groups.of_key(key.as_bytes()).count();
+        let count = || hub.state.lock().groups.all().count();
+        assert_eq!(count(), ranges.len());
+        for (key, expected) in [("a", 3), ("a/b", 3), ("a/b/c", 4), ("b/", 3), ("z", 1), ("", 1)] {
+            assert_eq!(groups(key), expected, "{key}");
+        }
+        for (left, (id, group, _)) in joined.into_iter().enumerate() {
+            hub.leave(&group, id);
+            drop(group);
+            assert_eq!(count(), ranges.len() - (left + 1).saturating_sub(ranges.len()), "{left}");
+        }
+        assert!(hub.state.lock().groups.lengths.is_empty());
     }
 }

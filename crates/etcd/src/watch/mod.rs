@@ -46,6 +46,12 @@ impl Batch {
         self.events.iter().map(event).sum::<usize>() + size_of::<Batch>()
     }
 
+    /// The version of a key that was put at this revision.
+    fn version(&self, key: &[u8]) -> Option<Arc<KeyValue>> {
+        let put = |event: &&Event| event.kind == EventKind::Put && event.kv.key == key;
+        self.events.iter().find(put).map(|event| Arc::clone(&event.kv))
+    }
+
     /// The part in `range`; `None` when empty.
     fn within(self: &Arc<Self>, range: &KeyRange) -> Option<Arc<Batch>> {
         let inside = self.events.iter().filter(|event| range.contains(&event.kv.key)).count();
@@ -58,6 +64,12 @@ impl Batch {
         let events = self.events.iter().filter(|event| range.contains(&event.kv.key)).cloned().collect();
         Some(Arc::new(Batch { revision: self.revision, events }))
     }
+}
+
+/// The version of a key that was put at `revision`, if that is among `batches`, which are in order.
+pub(crate) fn version(batches: &[Arc<Batch>], revision: i64, key: &[u8]) -> Option<Arc<KeyValue>> {
+    let at = batches.binary_search_by_key(&revision, |batch| batch.revision).ok()?;
+    batches.get(at)?.version(key)
 }
 
 /// What to watch.
