@@ -1,6 +1,7 @@
 //! The groups whose kinds have flags but few rules of their own.
 
-use crate::strategy::{GENERIC, GarbageCollection, Strategy, label, path_segment};
+use crate::strategy::{GENERIC, GarbageCollection, Strategy, label};
+use crate::workload;
 
 const GENERATION: Strategy = Strategy { generation: true, ..GENERIC };
 const CONDITIONAL: Strategy = Strategy { allow_unconditional_update: false, ..GENERIC };
@@ -12,20 +13,42 @@ pub fn admissionregistration(_kind: &str) -> Option<&'static Strategy> {
 }
 
 pub fn apps(kind: &str) -> Option<&'static Strategy> {
-    const REPLICA_SET: Strategy =
-        Strategy { selectable: &[("status.replicas", "/status/replicas", "0")], ..GENERATION };
-    const STATEFUL_SET: Strategy = Strategy { name: label, ..GENERATION };
+    const DEPLOYMENT: Strategy = Strategy {
+        validate: workload::deployment,
+        validate_update: workload::deployment_update,
+        ..GENERATION
+    };
+    const REPLICA_SET: Strategy = Strategy {
+        validate: workload::replica_set,
+        validate_update: workload::replica_set_update,
+        selectable: &[("status.replicas", "/status/replicas", "0")],
+        ..GENERATION
+    };
+    const DAEMON_SET: Strategy = Strategy {
+        validate: workload::daemon_set,
+        validate_update: workload::daemon_set_update,
+        ..GENERATION
+    };
+    const STATEFUL_SET: Strategy = Strategy {
+        name: label,
+        validate: workload::stateful_set,
+        validate_update: workload::stateful_set_update,
+        ..GENERATION
+    };
     Some(match kind {
-        "ControllerRevision" => &GENERIC,
+        "DaemonSet" => &DAEMON_SET,
+        "Deployment" => &DEPLOYMENT,
         "ReplicaSet" => &REPLICA_SET,
         "StatefulSet" => &STATEFUL_SET,
-        _ => &GENERATION,
+        _ => &GENERIC,
     })
 }
 
 pub fn batch(kind: &str) -> Option<&'static Strategy> {
     const JOB: Strategy = Strategy {
         garbage_collection: GarbageCollection::Orphan,
+        validate: workload::job,
+        validate_update: workload::job_update,
         selectable: &[("status.successful", "/status/succeeded", "0")],
         ..GENERATION
     };
@@ -64,11 +87,6 @@ pub fn node(_kind: &str) -> Option<&'static Strategy> {
 pub fn policy(_kind: &str) -> Option<&'static Strategy> {
     const BUDGET: Strategy = Strategy { generation: true, allow_unconditional_update: false, ..GENERIC };
     Some(&BUDGET)
-}
-
-pub fn rbac(_kind: &str) -> Option<&'static Strategy> {
-    const RBAC: Strategy = Strategy { name: path_segment, allow_create_on_update: true, ..GENERIC };
-    Some(&RBAC)
 }
 
 pub fn resource(_kind: &str) -> Option<&'static Strategy> {

@@ -5,14 +5,19 @@
 //! [`pod`] and [`pod_template`] are for the parties that use typed objects. Nothing here does I/O or knows
 //! the time.
 
-pub mod columns;
 mod check;
+pub mod columns;
 pub mod core;
 pub mod defaults;
 mod groups;
 pub mod pod;
 pub mod pod_template;
+mod rbac;
 pub mod strategy;
+mod workload;
 
 pub use columns::columns;
 pub use strategy::strategy;
+
+#[cfg(test)]
+mod tests;

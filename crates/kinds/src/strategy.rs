@@ -7,7 +7,7 @@ use apimachinery::field::ErrorList;
 use apimachinery::names;
 use serde_json::Value;
 
-use crate::{core, groups};
+use crate::{core, groups, rbac};
 
 /// How names of a kind are checked: the faults of `name`; with `prefix` it is a `generateName`.
 pub type NameRule = fn(name: &str, prefix: bool) -> Vec<String>;
@@ -108,7 +108,7 @@ pub fn strategy(group: &str, kind: &str) -> &'static Strategy {
         "networking.k8s.io" => groups::networking(kind),
         "node.k8s.io" => groups::node(kind),
         "policy" => groups::policy(kind),
-        "rbac.authorization.k8s.io" => groups::rbac(kind),
+        "rbac.authorization.k8s.io" => rbac::strategy(kind),
         "resource.k8s.io" => groups::resource(kind),
         "storage.k8s.io" => groups::storage(kind),
         _ => None,

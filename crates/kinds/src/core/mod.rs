@@ -1,16 +1,20 @@
 //! The core group.
 
+mod data;
 pub mod node;
 pub mod pod;
+mod service;
 
+use apimachinery::field::{ErrorList, Path};
 use serde_json::Value;
 
-use crate::strategy::{GENERIC, GarbageCollection, Strategy, label, label_1035};
+use crate::strategy::{GENERIC, GarbageCollection, Strategy, label};
+use crate::workload;
 
 /// The rules of a core kind.
 pub fn strategy(kind: &str) -> Option<&'static Strategy> {
     Some(match kind {
-        "ConfigMap" => &GENERIC,
+        "ConfigMap" => &data::CONFIG_MAP,
         "Endpoints" => &ENDPOINTS,
         "Event" => &EVENT,
         "LimitRange" => &LIMIT_RANGE,
@@ -20,8 +24,8 @@ pub fn strategy(kind: &str) -> Option<&'static Strategy> {
         "Pod" => &pod::STRATEGY,
         "PodTemplate" => &POD_TEMPLATE,
         "ReplicationController" => &REPLICATION_CONTROLLER,
-        "Secret" => &SECRET,
-        "Service" => &SERVICE,
+        "Secret" => &data::SECRET,
+        "Service" => &service::STRATEGY,
         _ => return None,
     })
 }
@@ -89,21 +93,23 @@ fn label_with_name(object: &mut Value) {
     }
 }
 
-const POD_TEMPLATE: Strategy = Strategy { generation: true, returns_deleted: true, ..GENERIC };
+const POD_TEMPLATE: Strategy = Strategy {
+    generation: true,
+    returns_deleted: true,
+    validate: pod_template,
+    validate_update: |new, _, _, errors| pod_template(new, errors),
+    ..GENERIC
+};
+
+fn pod_template(object: &Value, errors: &mut ErrorList) {
+    pod::validate::template(&object["template"], &Path::new("template"), errors);
+}
 
 const REPLICATION_CONTROLLER: Strategy = Strategy {
     generation: true,
     garbage_collection: GarbageCollection::Orphan,
+    validate: workload::replication_controller,
+    validate_update: workload::replication_controller_update,
     selectable: &[("status.replicas", "/status/replicas", "0")],
-    ..GENERIC
-};
-
-const SECRET: Strategy = Strategy { selectable: &[("type", "/type", "")], ..GENERIC };
-
-const SERVICE: Strategy = Strategy {
-    name: label_1035,
-    allow_create_on_update: true,
-    returns_deleted: true,
-    selectable: &[("spec.clusterIP", "/spec/clusterIP", ""), ("spec.type", "/spec/type", "")],
     ..GENERIC
 };

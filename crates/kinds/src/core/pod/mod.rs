@@ -1,5 +1,13 @@
 //! Pod.
 
+mod affinity;
+mod container;
+mod security;
+mod update;
+pub mod validate;
+mod volumes;
+
+use apimachinery::field::ErrorList;
 use serde_json::{Value, json};
 
 use crate::strategy::{GENERIC, Strategy};
@@ -9,6 +17,8 @@ pub const STRATEGY: Strategy = Strategy {
     returns_deleted: true,
     prepare_for_create: on_create,
     prepare_for_update: on_update,
+    validate: validate::create,
+    validate_update,
     selectable: &[
         ("spec.nodeName", "/spec/nodeName", ""),
         ("spec.restartPolicy", "/spec/restartPolicy", ""),
@@ -44,6 +54,14 @@ fn on_update(new: &mut Value, old: &Value, subresource: &str) {
         if class.is_string() && !new["status"]["qosClass"].is_string() {
             new["status"]["qosClass"] = class.clone();
         }
+    }
+}
+
+fn validate_update(new: &Value, old: &Value, subresource: &str, errors: &mut ErrorList) {
+    match subresource {
+        "" => update::update(new, old, errors),
+        "status" => update::status(new, old, errors),
+        _ => {}
     }
 }
 
