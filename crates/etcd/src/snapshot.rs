@@ -298,7 +298,7 @@ pub(crate) fn read(file: &dyn File) -> Result<(FileHeader, Content), Unreadable>
             }
             offset = here;
             at = 0;
-            buffer.resize(want, 0);
+            buffer = vec![0; want];
             let read = file.read_at(offset, &mut buffer).map_err(Unreadable::Io)?;
             buffer.truncate(read);
             if read < want {

@@ -240,9 +240,8 @@ impl Replay {
         header: &FileHeader,
         last: bool,
     ) -> Result<Option<u64>, OpenError> {
-        let mut bytes = Vec::new();
         let size = file.size().map_err(io_error(format!("reading {name}")))?;
-        bytes.resize(usize::try_from(size).unwrap_or(usize::MAX), 0);
+        let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
         let read = file.read_at(0, &mut bytes).map_err(io_error(format!("reading {name}")))?;
         bytes.truncate(read);
 

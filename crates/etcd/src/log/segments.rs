@@ -158,7 +158,7 @@ impl Cursor<'_> {
     }
 
     fn fill(&mut self, segment: &Segment, offset: u64, len: usize) -> Result<(), Error> {
-        self.chunk.resize(len, 0);
+        self.chunk = vec![0; len];
         self.start = offset;
         let read = segment
             .file

@@ -50,22 +50,22 @@ fn check_seeds(seeds: std::ops::Range<u64>) {
 // Four, so that they run side by side.
 #[test]
 fn loses_nothing_0() {
-    check_seeds(0..600);
+    check_seeds(0..500);
 }
 
 #[test]
 fn loses_nothing_1() {
-    check_seeds(600..1200);
+    check_seeds(500..1000);
 }
 
 #[test]
 fn loses_nothing_2() {
-    check_seeds(1200..1800);
+    check_seeds(1000..1500);
 }
 
 #[test]
 fn loses_nothing_3() {
-    check_seeds(1800..2400);
+    check_seeds(1500..2000);
 }
 
 #[test]

@@ -44,9 +44,9 @@ fn make(path: &Path) -> String {
     };
     request(&mut writer, Request::Grant(0, 100));
     request(&mut writer, Request::Grant(77, 1000));
-    for n in 0..40 {
+    for n in 0..90 {
         let success = vec![
-            Op::Put(Put::new(format!("/{}", n % 6), format!("value {n}")).lease(if n % 3 == 0 {
+            Op::Put(Put::new(format!("/{}", n % 6), format!("value {n:010}")).lease(if n % 3 == 0 {
                 77
             } else {
                 0
@@ -55,8 +55,8 @@ fn make(path: &Path) -> String {
             Op::put(format!("/gone/{n}"), ""),
         ];
         request(&mut writer, Request::Txn(Txn { success, ..Txn::default() }));
-        if n == 25 {
-            request(&mut writer, Request::Compact(15));
+        if n % 40 == 25 {
+            request(&mut writer, Request::Compact(n - 10));
         }
     }
     request(&mut writer, Request::Revoke(1));

@@ -460,7 +460,8 @@ impl Watcher {
 }
 
 fn expected(model: &Model, keys: &KeyRange, revision: i64) -> Option<Vec<Event>> {
-    let batch = model.events.iter().find(|batch| batch.revision == revision)?;
+    let at = model.events.binary_search_by_key(&revision, |batch| batch.revision).ok()?;
+    let batch = &model.events[at];
     let events: Vec<_> = batch.events.iter().filter(|event| keys.contains(&event.kv.key)).cloned().collect();
     (!events.is_empty()).then_some(events)
 }
