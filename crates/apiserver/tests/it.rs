@@ -1,11 +1,14 @@
 //! The API server in process, over a real store in a temporary directory: requests in, answers out.
 
+mod access;
 mod bad_input;
+mod bootstrap;
 mod crud;
 mod delete;
 mod list;
 mod pods;
 mod services;
 mod table;
+mod tls;
 mod watch;
 mod world;

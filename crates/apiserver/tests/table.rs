@@ -53,20 +53,20 @@ async fn metadata_only() {
 #[tokio::test]
 async fn yaml_and_indentation() {
     let w = World::new().await;
-    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: y\ndata:\n  a: \"1\"\n";
+    let yaml = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: yaml\ndata:\n  a: \"1\"\n";
     let made = w.send("POST", MAPS, &[("content-type", "application/yaml")], yaml.into()).await;
     assert_eq!(made.ok()["data"], json!({"a": "1"}));
-    let answer = w.send("GET", &format!("{MAPS}/y"), &[("accept", "application/yaml")], vec![]).await;
+    let answer = w.send("GET", &format!("{MAPS}/yaml"), &[("accept", "application/yaml")], vec![]).await;
     assert_eq!(answer.headers["content-type"], "application/yaml");
-    assert!(answer.text.contains("  name: y\n"), "{}", answer.text);
-    let pretty = w.get(&format!("{MAPS}/y?pretty=true")).await;
+    assert!(answer.text.contains("  name: yaml\n"), "{}", answer.text);
+    let pretty = w.get(&format!("{MAPS}/yaml?pretty=true")).await;
     assert!(
         pretty.text.starts_with("{\n  \"kind\": \"ConfigMap\",\n  \"apiVersion\": \"v1\",\n"),
         "{}",
         pretty.text
     );
-    let curl = w.send("GET", &format!("{MAPS}/y"), &[("user-agent", "curl/8")], vec![]).await;
+    let curl = w.send("GET", &format!("{MAPS}/yaml"), &[("user-agent", "curl/8")], vec![]).await;
     assert_eq!(curl.text, pretty.text);
-    let none = w.send("GET", &format!("{MAPS}/y"), &[("accept", "text/html")], vec![]).await;
+    let none = w.send("GET", &format!("{MAPS}/yaml"), &[("accept", "text/html")], vec![]).await;
     assert_eq!(none.fault().1, "NotAcceptable");
 }

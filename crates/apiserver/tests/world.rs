@@ -74,7 +74,28 @@ impl Answer {
 }
 
 impl World {
+    /// A server with two objects that tests need: the namespace `default` and its service account.
     pub async fn new() -> Self {
+        let authentication = authentication::Config {
+            anonymous: true,
+            x509: None,
+            service_accounts: None,
+            token_file: None,
+            bootstrap_tokens: false,
+        };
+        let mut config = Config::new(authentication);
+        config.service_cidrs = vec!["10.96.0.0/24".parse().unwrap()];
+        let world = Self::with(config);
+        world.post("/api/v1/namespaces", json!({"metadata": {"name": "default"}})).await.ok();
+        world
+            .post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}}))
+            .await
+            .ok();
+        world
+    }
+
+    /// An empty server.
+    pub fn with(config: Config) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let disk = Arc::new(etcd::disk::RealDisk::new(directory.path()));
         let (store, writer) = etcd::Store::open(etcd::Config::default(), disk).unwrap();
@@ -87,24 +108,9 @@ impl World {
             writer.run(|| begin.elapsed());
         });
         let clock = Arc::new(Hand(AtomicI64::new(1_700_000_000)));
-        let authentication = authentication::Config {
-            anonymous: true,
-            x509: None,
-            service_accounts: None,
-            token_file: None,
-            bootstrap_tokens: false,
-        };
-        let mut config = Config::new(authentication);
-        config.service_cidrs = vec!["10.96.0.0/24".parse().unwrap()];
         let server =
             ApiServer::build(config, store.clone(), clock.clone(), Arc::new(Counter(AtomicU64::new(1))));
-        let world = Self { server, store, clock, writer: Some(writer), _directory: directory };
-        world.post("/api/v1/namespaces", json!({"metadata": {"name": "default"}})).await.ok();
-        world
-            .post("/api/v1/namespaces/default/serviceaccounts", json!({"metadata": {"name": "default"}}))
-            .await
-            .ok();
-        world
+        Self { server, store, clock, writer: Some(writer), _directory: directory }
     }
 
     pub fn advance(&self, seconds: i64) {
@@ -191,7 +197,7 @@ impl Events {
                 self.rest = rest.to_owned();
                 return Some(value);
             }
-            let frame = tokio::time::timeout(std::time::Duration::from_secs(20), self.body.frame());
+            let frame = tokio::time::timeout(std::time::Duration::from_secs(120), self.body.frame());
             let frame = frame.await.expect("an event")?.unwrap();
             self.rest += std::str::from_utf8(&frame.into_data().unwrap()).unwrap();
         }

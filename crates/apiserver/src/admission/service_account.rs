@@ -38,6 +38,17 @@ pub fn mutate(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &mut Value) -> 
     Ok(())
 }
 
+/// A new namespace gets its account `default` a moment later: whether this pod is too early for it. Who asks may
+/// wait a little, as upstream does.
+pub fn is_early(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &Value) -> bool {
+    is_pod(a)
+        && a.operation == Operation::Create
+        && !has_annotation(pod, MIRROR)
+        && matches!(text(pod, "/spec/serviceAccountName"), "" | "default")
+        && (view.get)("", "serviceaccounts", a.namespace, "default").is_none()
+        && (view.get)("", "namespaces", "", a.namespace).is_some()
+}
+
 pub fn validate(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &Value) -> Result<(), Status> {
     if !is_pod(a) || a.operation != Operation::Create {
         return Ok(());

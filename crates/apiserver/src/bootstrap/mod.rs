@@ -16,8 +16,8 @@ use std::time::Duration;
 use apimachinery::schema::Resource;
 use apimachinery::status::Status;
 use etcd::{KeyRange, Watch, WatchStream};
-use futures::future::{join_all, select_all};
 use futures::FutureExt as _;
+use futures::future::{join_all, select_all};
 use http::Method;
 use serde_json::Value;
 
@@ -63,13 +63,11 @@ fn watches(server: &ApiServer) -> Vec<WatchStream> {
     let from = store.revision() + 1;
     let resource = |group, plural| api::resource(group, "v1", plural);
     let whole = [resource(policy::GROUP, "clusterroles"), resource("", "namespaces")];
-    let mut ranges: Vec<KeyRange> = whole
-        .into_iter()
-        .flatten()
-        .filter_map(|r| crate::storage::range(r, "", None).ok())
-        .collect();
+    let mut ranges: Vec<KeyRange> =
+        whole.into_iter().flatten().filter_map(|r| crate::storage::range(r, "", None).ok()).collect();
     for (group, plural) in [("", "services"), ("", "endpoints"), ("discovery.k8s.io", "endpointslices")] {
-        let range = resource(group, plural).and_then(|r| crate::storage::range(r, "default", Some("kubernetes")).ok());
+        let range = resource(group, plural)
+            .and_then(|r| crate::storage::range(r, "default", Some("kubernetes")).ok());
         ranges.extend(range);
     }
     ranges.into_iter().map(|range| store.watch(Watch::new(range).start_revision(from))).collect()
@@ -120,7 +118,11 @@ async fn sum_up_roles(server: &Arc<ApiServer>) -> Result<(), Status> {
 }
 
 /// Makes each object, or changes it as `reconcile` says. All at once, so that the store writes them together.
-async fn ensure_all(server: &Arc<ApiServer>, objects: Vec<Value>, reconcile: Reconcile) -> Result<(), Status> {
+async fn ensure_all(
+    server: &Arc<ApiServer>,
+    objects: Vec<Value>,
+    reconcile: Reconcile,
+) -> Result<(), Status> {
     let all = objects.iter().map(|object| ensure(server, object, reconcile));
     join_all(all).await.into_iter().collect()
 }
@@ -155,7 +157,12 @@ async fn ensure(server: &Arc<ApiServer>, expected: &Value, reconcile: Reconcile)
     Err(Status::internal(format_args!("writing {kind} {name}: too many writers")))
 }
 
-async fn write(server: &Arc<ApiServer>, resource: &Resource, method: Method, object: &Value) -> Result<(), Status> {
+async fn write(
+    server: &Arc<ApiServer>,
+    resource: &Resource,
+    method: Method,
+    object: &Value,
+) -> Result<(), Status> {
     let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
     let mut path = match &*resource.group {
         "" => format!("/api/{}", resource.version),

@@ -107,7 +107,8 @@ pub fn role(existing: &Value, expected: &Value) -> Change {
     }
     let wanted = expected["aggregationRule"]["clusterRoleSelectors"].as_array();
     for selector in wanted.into_iter().flatten() {
-        let mut selectors = new["aggregationRule"]["clusterRoleSelectors"].as_array().cloned().unwrap_or_default();
+        let mut selectors =
+            new["aggregationRule"]["clusterRoleSelectors"].as_array().cloned().unwrap_or_default();
         if !selectors.contains(selector) {
             selectors.push(selector.clone());
             new["aggregationRule"] = serde_json::json!({ "clusterRoleSelectors": selectors });
@@ -163,7 +164,11 @@ pub fn aggregate(roles: &[Value]) -> Vec<Value> {
         }
     }
     now.into_iter()
-        .filter(|role| !roles.iter().any(|r| r["metadata"]["name"] == role["metadata"]["name"] && r["rules"] == role["rules"]))
+        .filter(|role| {
+            !roles
+                .iter()
+                .any(|r| r["metadata"]["name"] == role["metadata"]["name"] && r["rules"] == role["rules"])
+        })
         .collect()
 }
 
@@ -201,9 +206,7 @@ mod tests {
     fn roles() {
         let expected = json!({"metadata": {"labels": {"a": "b"}, "annotations": {AUTO_UPDATE: "true"}},
             "rules": [rule(&["get", "list"])]});
-        let with = |rules: Value, auto: &str| {
-            json!({"metadata": {"labels": {"a": "own"}, "annotations": {AUTO_UPDATE: auto}}, "rules": rules})
-        };
+        let with = |rules: Value, auto: &str| json!({"metadata": {"labels": {"a": "own"}, "annotations": {AUTO_UPDATE: auto}}, "rules": rules});
         let table = [
             (with(json!([rule(&["get", "list", "watch"])]), "true"), Change::Nothing),
             (with(json!([rule(&["*"])]), "true"), Change::Nothing),
@@ -221,13 +224,14 @@ mod tests {
     #[test]
     fn bindings() {
         let subject = |name: &str| json!({"kind": "User", "name": name});
-        let with = |role: &str, subjects: Value| {
-            json!({"metadata": {}, "roleRef": {"name": role}, "subjects": subjects})
-        };
+        let with = |role: &str, subjects: Value| json!({"metadata": {}, "roleRef": {"name": role}, "subjects": subjects});
         let expected = with("r", json!([subject("a")]));
         let table = [
             (with("r", json!([subject("b"), subject("a")])), Change::Nothing),
-            (with("r", json!([subject("b")])), Change::Update(with("r", json!([subject("b"), subject("a")])))),
+            (
+                with("r", json!([subject("b")])),
+                Change::Update(with("r", json!([subject("b"), subject("a")]))),
+            ),
             (with("other", json!([subject("a")])), Change::Recreate),
         ];
         for (existing, change) in table {
@@ -241,9 +245,7 @@ mod tests {
             json!({"metadata": {"name": name, "labels": labels}, "rules": rules,
                 "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {label: "true"}}]}})
         };
-        let part = |name: &str, label: &str, rules: Value| {
-            json!({"metadata": {"name": name, "labels": {label: "true"}}, "rules": rules})
-        };
+        let part = |name: &str, label: &str, rules: Value| json!({"metadata": {"name": name, "labels": {label: "true"}}, "rules": rules});
         let roles = [
             sum_of("admin", "to-admin", json!({}), json!(null)),
             sum_of("edit", "to-edit", json!({"to-admin": "true"}), json!([])),
@@ -266,7 +268,11 @@ mod tests {
     fn containing() {
         let table = [
             (json!({"a": {"b": 1, "c": 2}}), json!({"a": {"b": 1}}), Change::Nothing),
-            (json!({"a": {"b": 1, "c": 2}}), json!({"a": {"b": 3}}), Change::Update(json!({"a": {"b": 3, "c": 2}}))),
+            (
+                json!({"a": {"b": 1, "c": 2}}),
+                json!({"a": {"b": 3}}),
+                Change::Update(json!({"a": {"b": 3, "c": 2}})),
+            ),
             (json!({"a": [1, 2]}), json!({"a": [1]}), Change::Update(json!({"a": [1]}))),
             (json!({}), json!({"a": 1}), Change::Update(json!({"a": 1}))),
         ];

@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn where_the_service_leads() {
-        let [service, endpoints, slice] = &service([10, 96, 0, 1].into(), [192, 0, 2, 7].into(), 6443)[..] else {
+        let [service, endpoints, slice] = &service([10, 96, 0, 1].into(), [192, 0, 2, 7].into(), 6443)[..]
+        else {
             panic!("three objects");
         };
         assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");

@@ -87,6 +87,18 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
     Ok(response)
 }
 
+/// The list of a kind that is never stored.
+pub(super) fn empty(call: &Call<'_>) -> Result<Response<Body>, Status> {
+    let output = negotiation::output(&call.headers, call.query)?;
+    let list = serde_json::json!({
+        "kind": format!("{}List", call.resource.kind),
+        "apiVersion": call.resource.api_version(),
+        "metadata": {},
+        "items": [],
+    });
+    Ok(response::value(200, &list, output))
+}
+
 /// A list that is written as it is read.
 struct ListBody {
     storage: Storage,

@@ -114,25 +114,21 @@ pub(crate) async fn resource(
             false,
         ));
     }
-    let (parts, body) = request.into_parts();
-    let mut call = Call {
-        server,
-        user,
-        info,
-        query,
-        headers: parts.headers.clone(),
-        method: parts.method.clone(),
-        resource,
-        subresource,
-        warnings: Warnings::default(),
-    };
-    if matches!(&*info.subresource, "log" | "exec" | "attach" | "portforward" | "proxy") {
+    let (mut parts, body) = request.into_parts();
+    let connects = matches!(&*info.subresource, "log" | "exec" | "attach" | "portforward" | "proxy");
+    let headers = if connects { parts.headers.clone() } else { std::mem::take(&mut parts.headers) };
+    let method = parts.method.clone();
+    let warnings = Warnings::default();
+    let call = Call { server, user, info, query, headers, method, resource, subresource, warnings };
+    if connects {
         return connect::connect(&call, Request::from_parts(parts, body)).await;
     }
-    call.headers = parts.headers;
     let mut response = match (&*info.verb, &*info.subresource) {
         ("get", "scale") => subresource::get_scale(&call),
+        ("get", _) if resource.storage.is_none() => Err(call.not_found()),
         ("get", _) => get::get(&call),
+        // Nothing of it is stored, so there is nothing to show (ComponentStatus).
+        ("list", "") if resource.storage.is_none() => list::empty(&call),
         ("list", "") => list::list(&call).await,
         ("watch", "") => watch::watch(&call).await,
         ("create", "") => create::create(&call, body).await,

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use http::{Request, Response};
+use http_body_util::BodyExt as _;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -222,6 +223,16 @@ pub fn finish(server: &ApiServer, measured: Measured, info: &RequestInfo, code: 
     if !info.is_long_running() {
         counters.durations.observe(measured.began.elapsed().as_secs_f64());
     }
+}
+
+/// Counts an answer that stays open for as long as its body lives.
+pub fn hold(server: &ApiServer, response: Response<Body>) -> Response<Body> {
+    let guard = server.metrics.long_running();
+    let keep = move |frame| {
+        let _ = &guard;
+        frame
+    };
+    response.map(|body| body.map_frame(keep).boxed_unsync())
 }
 
 /// Answers `/metrics`; `None` for other paths.

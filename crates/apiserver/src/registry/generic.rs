@@ -2,7 +2,10 @@
 //! orders them. What differs by kind comes from `kinds` (pure rules) and from [`super::hooks`] (rules that need
 //! storage).
 
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::{
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
 
 use apimachinery::{
     field::{self, Path},
@@ -30,6 +33,10 @@ const RACES: usize = 100;
 
 /// What a path does not let be written has been taken out before fields are noted.
 static NOTHING: LazyLock<managed_fields::FieldSet> = LazyLock::new(managed_fields::FieldSet::new);
+
+/// How often, and how long each time, a pod waits for the service account of a namespace that was just made.
+const ACCOUNT_WAITS: usize = 10;
+const ACCOUNT_WAIT: Duration = Duration::from_millis(100);
 
 /// Warnings that a request gathers for its answer.
 #[derive(Default)]
@@ -118,6 +125,12 @@ impl Scope<'_> {
         dry_run: bool,
     ) -> Result<(), Status> {
         let attributes = self.attributes(operation, old, dry_run);
+        for _ in 0..ACCOUNT_WAITS {
+            if !self.view(|view| admission::service_account::is_early(view, &attributes, object)) {
+                break;
+            }
+            tokio::time::sleep(ACCOUNT_WAIT).await;
+        }
         self.view(|view| self.server.admission.mutate_with(view, &attributes, object))
     }
 
@@ -244,7 +257,7 @@ impl Scope<'_> {
                 None => Ok(Outcome::Object(object)),
             };
         }
-        let value = storage::encode(self.resource, &object)?;
+        let value = storage::encode(self.resource, &mut object)?;
         match self.server.storage.put(self.resource, key, value, 0).await? {
             Ok(kv) => {
                 if let Some(reservation) = reservation {
@@ -305,7 +318,7 @@ impl Scope<'_> {
             if dry_run {
                 return Ok(());
             }
-            let value = storage::encode(self.resource, &new)?;
+            let value = storage::encode(self.resource, &mut new)?;
             if self.server.storage.put(self.resource, key.clone(), value, kv.mod_revision).await?.is_ok() {
                 return Ok(());
             }
@@ -384,7 +397,7 @@ impl Scope<'_> {
         if options.dry_run {
             return Ok(Some(Outcome::Object(new)));
         }
-        let value = storage::encode(self.resource, &new)?;
+        let value = storage::encode(self.resource, &mut new)?;
         if value == kv.value {
             // Nothing changed: no new revision.
             if let Some(reservation) = reservation {
@@ -434,9 +447,9 @@ impl Scope<'_> {
                 Deletion::MarkAndRemove(object) => Some((object, true)),
             };
             let (mut last, mut revision, mut kv_now) = (old, kv.mod_revision, None);
-            if let Some((object, remove)) = marked {
+            if let Some((mut object, remove)) = marked {
                 if !options.dry_run {
-                    let value = storage::encode(self.resource, &object)?;
+                    let value = storage::encode(self.resource, &mut object)?;
                     match self.server.storage.put(self.resource, key.clone(), value, revision).await? {
                         Ok(kv) => {
                             revision = kv.mod_revision;

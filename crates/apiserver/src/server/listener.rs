@@ -66,6 +66,8 @@ pub async fn serve(
         }
     }
     drop(listener);
+    // Watches would hold their connections until the drain is over.
+    server.stop();
     connections.close();
     if timeout(DRAIN, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "connections still open at the end of the drain");

@@ -64,7 +64,8 @@ pub struct Config {
     pub advertise: Option<(IpAddr, u16)>,
     /// For connections to kubelets: trusts their CA, presents the API server's certificate.
     pub kubelet_tls: Option<Arc<rustls::ClientConfig>>,
-    /// `--kubelet-preferred-address-types`.
+    /// `--kubelet-preferred-address-types`. Upstream begins with the host name, which a cluster of one command
+    /// cannot expect to resolve.
     pub kubelet_address_types: Vec<String>,
     /// `--kubelet-port`, for nodes that name none.
     pub kubelet_port: u16,
@@ -91,7 +92,7 @@ impl Config {
             node_ports: (30000, 32767),
             advertise: None,
             kubelet_tls: None,
-            kubelet_address_types: ["Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"]
+            kubelet_address_types: ["InternalIP", "InternalDNS", "Hostname", "ExternalIP", "ExternalDNS"]
                 .map(String::from)
                 .into(),
             kubelet_port: 10250,
@@ -174,7 +175,6 @@ impl ApiServer {
                 max_body: config.max_body,
             },
         });
-        server.authorizer.follow(server.storage.store());
         server.authorizer.follow(server.storage.store());
         crate::registry::restore(&server);
         server

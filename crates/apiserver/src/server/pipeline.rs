@@ -28,7 +28,7 @@ impl ApiServer {
                     Err(status) => response::status(&status, output),
                 };
                 metrics::finish(self, measured, &info, response.status().as_u16());
-                response
+                if info.is_long_running() { metrics::hold(self, response) } else { response }
             }
             Err(why) => response::status(&Status::failure(400, "BadRequest", why), output),
         };

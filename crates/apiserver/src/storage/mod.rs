@@ -234,8 +234,10 @@ pub fn decode(resource: &Resource, value: &[u8]) -> Result<Value, Status> {
     Ok(object)
 }
 
-/// A value in the resource's version as bytes to store. Its resourceVersion is left out.
-pub fn encode(resource: &Resource, object: &Value) -> Result<Bytes, Status> {
+/// A value in the resource's version as bytes to store. Its resourceVersion is taken out: what is stored knows
+/// no revision.
+pub fn encode(resource: &Resource, object: &mut Value) -> Result<Bytes, Status> {
+    meta::set(object, "resourceVersion", None);
     let at =
         resource.storage.as_ref().ok_or_else(|| Status::internal("nothing of this resource is stored"))?;
     let broken = |why: String| Status::internal(format_args!("unable to encode an object: {why}"));
