@@ -151,11 +151,11 @@ impl Reader {
         Ok(members)
     }
 
-    fn field<'a>(
+    fn field(
         &self,
         name: &'static str,
         mut words: impl Iterator<Item = &'static str>,
-        package: &'a str,
+        package: &str,
     ) -> Option<Field> {
         let tag = words.next()?.parse().ok()?;
         let mut field = Field {

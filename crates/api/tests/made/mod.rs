@@ -22,7 +22,8 @@ pub fn object(schema: &Schema, shape: &Shape, how: How, depth: usize) -> Value {
         let mut object = Map::new();
         for (at, field) in schema[*id].fields.iter().enumerate() {
             // kind and apiVersion of an inner object have no place in protobuf
-            let wanted = (how != How::Sparse || (at + depth) % 2 == 0) && (field.tag > 0 || depth == 0);
+            let wanted =
+                (how != How::Sparse || (at + depth).is_multiple_of(2)) && (field.tag > 0 || depth == 0);
             if wanted && depth < DEEPEST && !recursive(schema, *id, &field.shape, depth) {
                 object.insert(field.name.to_string(), self::object(schema, &field.shape, how, depth + 1));
             }
@@ -38,7 +39,7 @@ pub fn object(schema: &Schema, shape: &Shape, how: How, depth: usize) -> Value {
         Shape::Double => json!(if full { 0.25 } else { 0.0 }),
         Shape::Bytes => json!(if full { "AAEC/w==" } else { "" }),
         Shape::Quantity => json!(if full { "1500m" } else { "0" }),
-        Shape::IntOrString if depth % 2 == 0 && full => json!("50%"),
+        Shape::IntOrString if depth.is_multiple_of(2) && full => json!("50%"),
         Shape::IntOrString => json!(if full { 8080 } else { 0 }),
         Shape::Time if full => json!("2026-11-21T18:00:00Z"),
         Shape::MicroTime if full => json!("2026-11-21T18:00:00.000123Z"),
@@ -48,9 +49,9 @@ pub fn object(schema: &Schema, shape: &Shape, how: How, depth: usize) -> Value {
         Shape::RawExtension if full => json!({"a": [1, 2.5, null, "x"], "b": {}}),
         Shape::Json if full => json!([{"k": "v"}, 1, false]),
         Shape::FieldsV1 | Shape::RawExtension | Shape::Json => Value::Null,
-        Shape::SchemaOrBool(_) if depth % 2 == 0 => json!(full),
-        Shape::SchemaOrStrings(_) if depth % 2 == 0 && full => json!(["a", "b"]),
-        Shape::SchemaOrArray(id) if depth % 2 == 0 && full => json!([message(id)]),
+        Shape::SchemaOrBool(_) if depth.is_multiple_of(2) => json!(full),
+        Shape::SchemaOrStrings(_) if depth.is_multiple_of(2) && full => json!(["a", "b"]),
+        Shape::SchemaOrArray(id) if depth.is_multiple_of(2) && full => json!([message(id)]),
         Shape::SchemaOrStrings(_) | Shape::SchemaOrArray(_) if !full => Value::Null,
         Shape::Message(id)
         | Shape::SchemaOrBool(id)

@@ -30,7 +30,7 @@ pub fn normalize(schema: &Schema, ty: TypeId, value: &mut Value) -> Result<(), E
 
 /// As [`normalize`], and says which fields were unknown.
 pub fn conform(schema: &Schema, ty: TypeId, value: Value) -> Result<Decoded, Error> {
-    let mut walk = Walk { schema, trail: Trail::default(), problem: None, unknown: Vec::new() };
+    let mut walk = Walk { schema, trail: Trail::default(), quiet: 0, problem: None, unknown: Vec::new() };
     let value = match value {
         Value::Object(object) => walk.message(&schema[ty], object)?,
         Value::Null => zero(schema, &Shape::Message(ty)),
@@ -389,6 +389,8 @@ pub(super) fn kind_of(value: &Value) -> &'static str {
 struct Walk<'s> {
     schema: &'s Schema,
     trail: Trail<'s>,
+    /// Above zero inside types that read themselves: upstream loses strictness there.
+    quiet: usize,
     problem: Option<Error>,
     unknown: Vec<String>,
 }
@@ -425,7 +427,7 @@ impl<'s> Walk<'s> {
             out.append(&mut object);
         }
         for name in object.keys() {
-            if self.unknown.len() < 100 {
+            if self.quiet == 0 && self.unknown.len() < 100 {
                 self.unknown.push(format!("unknown field {:?}", self.trail.strict(name)));
             }
         }
@@ -437,15 +439,19 @@ impl<'s> Walk<'s> {
         Ok(match (shape, value) {
             (_, Value::Null) => None,
             (Shape::FieldsV1 | Shape::RawExtension | Shape::Json, value) => Some(value),
+            (Shape::Message(id), Value::Object(object)) => Some(self.message(&self.schema[*id], object)?),
             (
-                Shape::Message(id)
-                | Shape::SchemaOrBool(id)
-                | Shape::SchemaOrArray(id)
-                | Shape::SchemaOrStrings(id),
+                Shape::SchemaOrBool(id) | Shape::SchemaOrArray(id) | Shape::SchemaOrStrings(id),
                 Value::Object(object),
-            ) => Some(self.message(&self.schema[*id], object)?),
+            ) => {
+                self.quiet += 1;
+                let value = self.message(&self.schema[*id], object);
+                self.quiet -= 1;
+                Some(value?)
+            }
             (Shape::List(list), Value::Array(items)) => Some(self.list(&list.element, items)?),
             (Shape::SchemaOrArray(id), Value::Array(items)) => {
+                self.quiet += 1;
                 let mut out = Vec::with_capacity(items.len());
                 for item in items {
                     match item {
@@ -453,6 +459,7 @@ impl<'s> Walk<'s> {
                         other => self.mismatch(kind_of(&other), shape),
                     }
                 }
+                self.quiet -= 1;
                 Some(Value::Array(out)).filter(|list| !is_empty(list))
             }
             (Shape::SchemaOrStrings(_), Value::Array(items)) => {

@@ -81,12 +81,15 @@ impl<'s> Decoder<'s, '_> {
     }
 
     fn strict(&mut self, what: &str, name: &str) {
-        if self.quiet > 0 || self.out.strict.len() >= 100 {
-            return;
+        if self.quiet == 0 {
+            let text = format!("{what} field {:?}", self.trail.strict(name));
+            self.note(what == "unknown", text);
         }
-        let text = format!("{what} field {:?}", self.trail.strict(name));
-        if !self.out.strict.contains(&text) {
-            let list = if what == "unknown" { &mut self.out.unknown } else { &mut self.out.duplicates };
+    }
+
+    fn note(&mut self, unknown: bool, text: String) {
+        if self.out.strict.len() < 100 && !self.out.strict.contains(&text) {
+            let list = if unknown { &mut self.out.unknown } else { &mut self.out.duplicates };
             list.push(text.clone());
             self.out.strict.push(text);
         }
@@ -101,7 +104,7 @@ impl<'s> Decoder<'s, '_> {
             let token = self.lexer.value()?;
             let Some(at) = ty.position(&key) else {
                 if ty.preserve_unknown {
-                    let value = self.any(token)?;
+                    let value = self.preserved(&key, token)?;
                     if object.insert(key.clone().into_owned(), value).is_some() {
                         self.strict("duplicate", &key);
                     }
@@ -141,7 +144,7 @@ impl<'s> Decoder<'s, '_> {
     fn value(&mut self, shape: &'s Shape, token: Token) -> Result<Option<Value>, Error> {
         Ok(match (shape, token) {
             (_, Token::Null) => None,
-            (Shape::FieldsV1 | Shape::RawExtension | Shape::Json, token) => Some(self.any_quiet(token)?),
+            (Shape::FieldsV1 | Shape::RawExtension | Shape::Json, token) => Some(self.free(token)?),
             (Shape::Message(id), Token::Object) => Some(self.message(&self.schema[*id])?),
             (Shape::List(list), Token::Array) => Some(self.list(&list.element)?),
             (Shape::Map(map), Token::Object) => Some(self.map(&map.value)?),
@@ -233,14 +236,18 @@ impl<'s> Decoder<'s, '_> {
         Ok(Value::Object(object))
     }
 
-    /// Free JSON inside a type that preserves what it does not know: duplicates count.
-    fn any(&mut self, token: Token) -> Result<Value, Error> {
-        let mut any = Any { path: Vec::new(), duplicates: Vec::new() };
-        any.value(&mut self.lexer, token)
+    /// What a type keeps without knowing it: duplicates count there too.
+    fn preserved(&mut self, key: &str, token: Token) -> Result<Value, Error> {
+        let mut any = Any { path: vec![self.trail.strict(key)], duplicates: Vec::new() };
+        let value = any.value(&mut self.lexer, token)?;
+        for text in any.duplicates {
+            self.note(false, text);
+        }
+        Ok(value)
     }
 
     /// Free JSON that upstream passes on unread.
-    fn any_quiet(&mut self, token: Token) -> Result<Value, Error> {
-        self.any(token)
+    fn free(&mut self, token: Token) -> Result<Value, Error> {
+        Any { path: Vec::new(), duplicates: Vec::new() }.value(&mut self.lexer, token)
     }
 }

@@ -156,6 +156,20 @@ fn strictness_names_fields_in_the_order_of_the_document() {
 }
 
 #[test]
+fn a_type_may_keep_what_it_does_not_know() {
+    let mut schema = Schema::new();
+    let mut ty = Type::new("free", vec![Member::Field(Field::new("known", Shape::Int32))]);
+    ty.preserve_unknown = true;
+    let id = schema.add(ty);
+    let got = decode(&schema, id, br#"{"b": {"c": [{"d": 1, "d": 2}]}, "known": 1, "b2": null}"#).unwrap();
+    assert_eq!(got.value, json!({"b": {"c": [{"d": 2}]}, "known": 1, "b2": null}));
+    assert_eq!(got.strict, ["duplicate field \"b.c[0].d\""]);
+    let mut again = got.value.clone();
+    normal::normalize(&schema, id, &mut again).unwrap();
+    assert_eq!(again, got.value);
+}
+
+#[test]
 fn writing_follows_the_fields_and_escapes_as_go_does() {
     let (schema, root) = plan();
     let value = json!({"made": "t", "zzz": 1, "spec": {"labels": {"b": "<&>", "a": "\u{2028}\u{1}é\"\\"}, "replicas": 1}, "kind": "D"});
