@@ -38,6 +38,11 @@ impl Error {
         Error { doing: doing.into(), source: source.into() }
     }
 
+    /// What was being done and why it failed, in one line, for places that do not follow `source()`.
+    pub fn chain(&self) -> String {
+        format!("{}: {}", self.doing, self.source)
+    }
+
     /// The system's kind of failure, such as `NotFound`.
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()

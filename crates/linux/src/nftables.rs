@@ -74,20 +74,34 @@ pub async fn list_table(family: Family, table: &str) -> Result<Option<Listing>> 
     }
 }
 
-/// The policy of a base chain (`accept`, `drop`) and the comments of its rules; `None` when the chain does
-/// not exist.
-pub async fn list_chain(family: Family, table: &str, chain: &str) -> Result<Option<(String, Vec<String>)>> {
+/// A base chain of any table, such as iptables' `FORWARD`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChainListing {
+    /// `accept` or `drop`; empty for a chain without a hook.
+    pub policy: String,
+    /// The kernel's number of each rule, by which it can be deleted, and the rule's comment.
+    pub rules: Vec<(u64, String)>,
+}
+
+/// A chain's rules; `None` when the chain does not exist.
+pub async fn list_chain(family: Family, table: &str, chain: &str) -> Result<Option<ChainListing>> {
     let doing = format!("listing the nftables chain {} {table} {chain}", family.name());
-    match nft(&["-j", "list", "chain", family.name(), table, chain], "", &doing).await {
-        Ok(text) => {
-            let found = objects(&text, &doing)?;
-            let policy = found.iter().filter_map(|o| o.get("chain")).find_map(|c| string(c, "policy"));
-            let comments = found.iter().filter_map(|o| o.get("rule")).filter_map(|r| string(r, "comment"));
-            Ok(Some((policy.unwrap_or_default(), comments.collect())))
+    let text = match nft(&["-j", "list", "chain", family.name(), table, chain], "", &doing).await {
+        Ok(text) => text,
+        Err(e) if missing(&e) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let mut listing = ChainListing::default();
+    for object in objects(&text, &doing)? {
+        if let Some(policy) = object.get("chain").and_then(|c| string(c, "policy")) {
+            listing.policy = policy;
         }
-        Err(e) if missing(&e) => Ok(None),
-        Err(e) => Err(e),
+        if let Some(rule) = object.get("rule") {
+            let handle = rule.get("handle").and_then(|h| h.as_u64()).unwrap_or_default();
+            listing.rules.push((handle, string(rule, "comment").unwrap_or_default()));
+        }
     }
+    Ok(Some(listing))
 }
 
 /// Removes a table; one that is not there is success.

@@ -189,21 +189,35 @@ fn kernel_settings(config: &Config, done: &mut Setup) -> Result<(), Error> {
     Ok(())
 }
 
-/// Docker and some firewalls forbid forwarding in iptables' own chain; accepting in a chain of ours would not
-/// help, because every chain has to accept. So our bridge is let through there. No chain: nothing to do.
-/// Forbidden by iptables-legacy, which nftables cannot see: not helped.
-async fn allow_forwarding(bridge: &str) -> Result<(), linux::Error> {
-    let Some((policy, comments)) = nftables::list_chain(Family::Ip, "filter", "FORWARD").await? else {
-        return Ok(());
-    };
-    let ours = format!("corten {bridge}");
-    if policy != "drop" || comments.contains(&ours) {
+/// Lets the bridge's traffic through a firewall that forbids forwarding in iptables' own chain, as docker's
+/// does: accepting in a chain of ours would not help, because every chain has to accept. Changes nothing when
+/// that chain is missing, allows forwarding, or has our rules already.
+///
+/// The proxy calls this again when somebody changed the firewall. What iptables-legacy forbids cannot be seen
+/// through nftables, and is not helped.
+pub async fn allow_forwarding(bridge: &str) -> Result<(), linux::Error> {
+    let Some(chain) = nftables::list_chain(Family::Ip, "filter", "FORWARD").await? else { return Ok(()) };
+    let ours = forward_comment(bridge);
+    if chain.policy != "drop" || chain.rules.iter().any(|(_, comment)| *comment == ours) {
         return Ok(());
     }
-    let rule = |what: &str| {
-        format!("insert rule ip filter FORWARD {what}ifname \"{bridge}\" accept comment \"{ours}\"\n")
+    let rule = |direction: &str| {
+        format!("insert rule ip filter FORWARD {direction}ifname \"{bridge}\" accept comment \"{ours}\"\n")
     };
     nftables::apply(&(rule("i") + &rule("o"))).await
+}
+
+async fn forbid_forwarding(bridge: &str) -> Result<(), linux::Error> {
+    let Some(chain) = nftables::list_chain(Family::Ip, "filter", "FORWARD").await? else { return Ok(()) };
+    let ours = forward_comment(bridge);
+    let rules = chain.rules.iter().filter(|(_, comment)| *comment == ours);
+    let text: String =
+        rules.map(|(handle, _)| format!("delete rule ip filter FORWARD handle {handle}\n")).collect();
+    if text.is_empty() { Ok(()) } else { nftables::apply(&text).await }
+}
+
+fn forward_comment(bridge: &str) -> String {
+    format!("corten {bridge}")
 }
 
 fn conflist_path(config: &Config) -> PathBuf {
@@ -225,10 +239,12 @@ fn write_conflist(config: &Config, value: &Value) -> Result<(), Error> {
         .map_err(failed)
 }
 
-/// Takes away the bridge (with its addresses and routes), the configuration and the list of used addresses.
+/// Takes away the bridge (with its addresses and routes), its rules in the firewall, the configuration and the
+/// list of used addresses.
 /// To be called when no pod is left. IP forwarding stays on: others may rely on it by now.
 pub async fn cleanup(config: &Config) -> Result<(), Error> {
     Netlink::connect()?.delete_link(&config.bridge).await?;
+    forbid_forwarding(&config.bridge).await?;
     let gone = |path: PathBuf, result: io::Result<()>| match result {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::Write { path, source: e }),
         _ => Ok(()),

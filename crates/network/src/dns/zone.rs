@@ -66,7 +66,7 @@ impl Zone {
         slices.add_index(BY_SERVICE, |s: &EndpointSlice| service_of(s).into_iter().collect());
         slices.add_index(BY_ADDRESS, |s: &EndpointSlice| {
             let endpoints = s.endpoints.iter().flatten().filter(|e| is_ready(e));
-            let all: BTreeSet<String> = endpoints.flat_map(|e| addresses(e)).map(|a| a.to_string()).collect();
+            let all: BTreeSet<String> = endpoints.flat_map(addresses).map(|a| a.to_string()).collect();
             all.into_iter().collect()
         });
         let domain = domain.trim_matches('.').to_lowercase().split('.').map(str::to_owned).collect();

@@ -24,4 +24,4 @@ pub use config::{Config, NodePortAddresses};
 pub use plan::{Node, plan, stale_flows};
 pub use run::{Handle, Health, Proxy, cleanup};
 pub use services::{Endpoint, Policy, Protocol, ServicePort, observe};
-pub use tables::Tables;
+pub use tables::{Check, Tables};

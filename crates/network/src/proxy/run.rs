@@ -1,7 +1,7 @@
 //! Following the API, and keeping the kernel's tables as they should be.
 
 use super::services::{ServicePort, observe};
-use super::tables::Tables;
+use super::tables::{Check, Tables};
 use super::{Config, Node, plan, stale_flows};
 use api::core::v1::{Node as ApiNode, Service};
 use api::discovery::v1::EndpointSlice;
@@ -9,7 +9,6 @@ use apimachinery::clock::Entropy;
 use client::{Informer, ListParams, SharedInformers};
 use linux::nftables::{self, Family};
 use linux::{conntrack, sysctl};
-use std::error::Error as _;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -193,8 +192,9 @@ impl Proxy {
                         }
                     }
                     _ = tick.tick(), if synced => match tables.check().await {
-                        Ok(true) => {}
-                        Ok(false) => {
+                        Ok(Check::Unchanged) => {}
+                        Ok(Check::Intact) => self.pass_firewall().await,
+                        Ok(Check::Damaged) => {
                             self.handle.state.repairs.fetch_add(1, Ordering::Relaxed);
                             tracing::warn!(table = %self.config.table, "our nftables rules were changed by somebody else; restoring them");
                             break;
@@ -242,6 +242,15 @@ impl Proxy {
         }
     }
 
+    /// Somebody else changed the machine's firewall: our pods' traffic must still pass.
+    async fn pass_firewall(&self) {
+        if let Some(bridge) = &self.config.bridge
+            && let Err(error) = crate::cni::allow_forwarding(bridge).await
+        {
+            warn("the firewall could not be asked to let the pods' traffic pass", &error);
+        }
+    }
+
     /// Packets from 127.0.0.1 may leave by our bridge only with this setting on it; the rules' guard chain
     /// keeps others from using the opening.
     fn open_loopback(&self) {
@@ -272,9 +281,8 @@ fn facts(node: &ApiNode) -> Node {
     }
 }
 
-/// The reason is in the error's source, and is printed once.
 fn warn(what: &str, error: &linux::Error) {
-    tracing::warn!(%error, reason = ?error.source().map(ToString::to_string), "{what}");
+    tracing::warn!(error = %error.chain(), "{what}");
 }
 
 /// Removes all rules of the proxy with this configuration. Connections through them break.

@@ -3,7 +3,6 @@
 use super::ruleset::{self, Ruleset, TableName};
 use linux::nftables;
 use std::collections::BTreeSet;
-use std::error::Error as _;
 
 /// Our side of the kernel's tables. One owner at a time per table.
 #[derive(Debug, Default)]
@@ -13,6 +12,17 @@ pub struct Tables {
     retired: BTreeSet<(TableName, String)>,
     /// The kernel's generation when our tables were last known to be as applied.
     generation: Option<u32>,
+}
+
+/// What [`Tables::check`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Nobody has changed any table on this machine.
+    Unchanged,
+    /// Somebody has, but not ours.
+    Intact,
+    /// Ours are not as they were applied.
+    Damaged,
 }
 
 impl Tables {
@@ -44,8 +54,7 @@ impl Tables {
                 retired
             }
             Err(error) if self.applied.is_some() => {
-                tracing::warn!(%error, reason = ?error.source().map(ToString::to_string),
-                    "the rules could not be changed; replacing all of them");
+                tracing::warn!(error = %error.chain(), "the rules could not be changed; replacing all of them");
                 self.applied = None;
                 nftables::apply(&ruleset::replace(&wanted).text).await?;
                 BTreeSet::new()
@@ -64,23 +73,23 @@ impl Tables {
     }
 
     /// Whether the kernel still holds what was applied. Costs one small message as long as nobody changed any
-    /// table. When it says `false`, the next [`Tables::sync`] replaces everything.
-    pub async fn check(&mut self) -> linux::Result<bool> {
-        let Some(applied) = &self.applied else { return Ok(false) };
+    /// table. After [`Check::Damaged`] the next [`Tables::sync`] replaces everything.
+    pub async fn check(&mut self) -> linux::Result<Check> {
+        let Some(applied) = &self.applied else { return Ok(Check::Damaged) };
         let generation = nftables::generation()?;
         if self.generation == Some(generation) {
-            return Ok(true);
+            return Ok(Check::Unchanged);
         }
         for (name, table) in &applied.tables {
             let retired = self.retired.iter().filter(|(t, _)| t == name).map(|(_, c)| c.as_str()).collect();
             let found = nftables::list_table(name.0, &name.1).await?;
             if !found.is_some_and(|f| ruleset::is_intact(&f, table, &retired)) {
                 self.applied = None;
-                return Ok(false);
+                return Ok(Check::Damaged);
             }
         }
         self.generation = Some(generation);
-        Ok(true)
+        Ok(Check::Intact)
     }
 
     pub fn has_retired(&self) -> bool {

@@ -3,7 +3,7 @@
 use linux::netlink::Netlink;
 use linux::nftables::{self, Family};
 use linux::sysctl;
-use network::proxy::{self, Config, Node, NodePortAddresses, Tables, plan};
+use network::proxy::{self, Check, Config, Node, NodePortAddresses, Tables, plan};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -67,7 +67,7 @@ fn services_reach_pods() {
         // The same again issues no transaction.
         let generation = nftables::generation().unwrap();
         assert!(!tables.sync(endpoints(&[0, 1])).await.unwrap());
-        assert!(tables.check().await.unwrap());
+        assert_eq!(tables.check().await.unwrap(), Check::Unchanged);
         assert_eq!(nftables::generation().unwrap(), generation);
     })
     .unwrap();
@@ -110,7 +110,7 @@ fn services_reach_pods() {
     host.run_async(async || {
         assert!(tables.has_retired());
         tables.sweep().await.unwrap();
-        assert!(tables.check().await.unwrap());
+        assert_eq!(tables.check().await.unwrap(), Check::Unchanged);
         let table = nftables::list_table(Family::Ip, "corten-test").await.unwrap().unwrap();
         assert!(!table.chains.keys().any(|c| c.contains('/')), "{:?}", table.chains);
     })
@@ -153,9 +153,9 @@ fn damage_is_noticed_and_repaired() {
     ] {
         host.run_async(async || {
             nftables::apply(damage).await.unwrap();
-            assert!(!tables.check().await.unwrap(), "{damage}");
+            assert_eq!(tables.check().await.unwrap(), Check::Damaged, "{damage}");
             assert!(tables.sync(wanted()).await.unwrap());
-            assert!(tables.check().await.unwrap());
+            assert_eq!(tables.check().await.unwrap(), Check::Unchanged);
         })
         .unwrap();
         assert_eq!(ask(host, VIP).unwrap(), "pod0", "{damage}");
@@ -163,7 +163,7 @@ fn damage_is_noticed_and_repaired() {
     // Other people's tables are no damage, and stay.
     host.run_async(async || {
         nftables::apply("add table ip other").await.unwrap();
-        assert!(tables.check().await.unwrap());
+        assert_eq!(tables.check().await.unwrap(), Check::Intact);
         // A proxy that starts anew knows nothing and replaces its own table only.
         assert!(Tables::new().sync(wanted()).await.unwrap());
         // A small change on top of a deletion that nobody noticed.
@@ -204,7 +204,10 @@ fn two_clusters_side_by_side() {
             let (mut a, mut b) = (Tables::new(), Tables::new());
             a.sync(plan(&ours, &node(&world), &ports("10.96.0.9", 0))).await.unwrap();
             b.sync(plan(&theirs, &node(&world), &ports("10.112.0.9", 1))).await.unwrap();
-            assert!(a.check().await.unwrap() && b.check().await.unwrap());
+            assert_eq!(
+                (a.check().await.unwrap(), b.check().await.unwrap()),
+                (Check::Intact, Check::Unchanged)
+            );
         })
         .unwrap();
     for (to, who) in
@@ -241,6 +244,8 @@ fn setup_twice_and_cleanup() {
             network::cni::cleanup(&world.network).await.unwrap();
             network::cni::cleanup(&world.network).await.unwrap();
             assert_eq!(Netlink::connect().unwrap().link(&world.network.bridge).await.unwrap(), None);
+            let filter = nftables::list_table(Family::Ip, "filter").await.unwrap().unwrap();
+            assert_eq!(filter.chains["FORWARD"], 0);
         })
         .unwrap();
     assert!(!world.network.conf_dir.join("10-corten.conflist").exists());
