@@ -1,8 +1,8 @@
 //! Compiles the interface file without protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("cargo::rerun-if-changed=proto/api.proto");
-    let files = protox::compile(["proto/api.proto"], ["proto"])?;
+    println!("cargo::rerun-if-changed=proto");
+    let files = protox::compile(["proto/api.proto", "proto/events.proto"], ["proto"])?;
     tonic_prost_build::configure()
         .build_server(false)
         .build_transport(false)

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use prost::Message as _;
 use tokio::net::UnixStream;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::events_v1::{self, events_client::EventsClient};
 use crate::v1;
 use crate::v1::image_service_client::ImageServiceClient;
 use crate::v1::runtime_service_client::RuntimeServiceClient;
@@ -76,6 +78,7 @@ pub struct Client {
     path: PathBuf,
     runtime: RuntimeServiceClient<Channel>,
     image: ImageServiceClient<Channel>,
+    events: EventsClient<Channel>,
 }
 
 /// A stream of container events, as `GetContainerEvents` gives it.
@@ -89,6 +92,29 @@ impl Events {
             code: s.code(),
             message: s.message().to_owned(),
         })
+    }
+}
+
+/// Ends of containers, as containerd tells them by itself.
+pub struct Exits(tonic::Streaming<events_v1::Envelope>);
+
+impl Exits {
+    /// Waits until a container has ended; false when containerd closed the stream. Ends of commands that were
+    /// executed in a container do not count.
+    pub async fn next(&mut self) -> Result<bool, Error> {
+        let fail = |s: tonic::Status| Error::Call {
+            call: "Subscribe",
+            code: s.code(),
+            message: s.message().to_owned(),
+        };
+        while let Some(envelope) = self.0.message().await.map_err(fail)? {
+            let value = envelope.event.unwrap_or_default().value;
+            let exit = events_v1::TaskExit::decode(value.as_slice()).unwrap_or_default();
+            if exit.id == exit.container_id {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -122,6 +148,7 @@ impl Client {
             runtime: RuntimeServiceClient::new(channel.clone())
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
+            events: EventsClient::new(channel.clone()),
             image: ImageServiceClient::new(channel)
                 .max_decoding_message_size(MAX_MESSAGE)
                 .max_encoding_message_size(MAX_MESSAGE),
@@ -389,6 +416,14 @@ impl Client {
         let stream =
             self.call("GetContainerEvents", TIMEOUT, self.runtime().get_container_events(request)).await?;
         Ok(Events(stream))
+    }
+
+    /// The ends of containers; an error with runtimes other than containerd.
+    pub async fn exits(&self) -> Result<Exits, Error> {
+        let filters = vec!["topic==\"/tasks/exit\",namespace==\"k8s.io\"".to_owned()];
+        let mut events = self.events.clone();
+        let rpc = events.subscribe(events_v1::SubscribeRequest { filters });
+        Ok(Exits(self.call("Subscribe", TIMEOUT, rpc).await?))
     }
 
     /// The images that the runtime holds.

@@ -10,11 +10,17 @@ pub mod containerd;
 
 mod client;
 
-pub use client::{Client, Error, Events};
+pub use client::{Client, Error, Events, Exits};
 pub use tonic::Code;
 
 /// The messages of the interface, generated from `proto/api.proto`.
 #[allow(missing_docs, clippy::all, reason = "generated code")]
 pub mod v1 {
     tonic::include_proto!("runtime.v1");
+}
+
+/// containerd's own events, generated from `proto/events.proto`.
+#[allow(missing_docs, clippy::all, reason = "generated code")]
+pub(crate) mod events_v1 {
+    tonic::include_proto!("containerd.services.events.v1");
 }
