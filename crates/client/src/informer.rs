@@ -45,6 +45,8 @@ impl<K> Event<K> {
     }
 }
 
+/// What takes from an object, before it is kept, what nobody here reads.
+pub(crate) type Trim<K> = fn(&mut K);
 type Handler<K> = Box<dyn FnMut(&Event<K>) + Send>;
 
 /// Keeps a [`Store`] of one kind current and tells handlers what changed. Cheap to clone.
@@ -72,23 +74,30 @@ struct Inner<K> {
     handlers: Mutex<Vec<Handler<K>>>,
     synced: watch::Sender<bool>,
     running: AtomicBool,
+    trim: Trim<K>,
     kind: PhantomData<fn() -> K>,
+}
+
+/// Managed fields are the bulk of most objects, and an update that leaves them out leaves them as they are.
+fn without_managed_fields<K: Object>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
 }
 
 impl<K: Kind> Informer<K> {
     /// Of a typed kind, in one namespace or (empty) in all of them. Of `params` only the selectors count.
+    /// Objects are kept without their managed fields.
     pub fn new(
         client: Client,
         namespace: &str,
         params: ListParams,
         entropy: Arc<dyn Entropy>,
     ) -> Informer<K> {
-        Informer::build(client, K::gvr(), namespace, params, JSON, JSON, entropy)
+        Informer::build(client, K::gvr(), namespace, params, [JSON; 2], without_managed_fields, entropy)
     }
 }
 
 impl Informer<PartialObject> {
-    /// Of the metadata of any resource.
+    /// Of the metadata of any resource, without managed fields.
     pub fn metadata(
         client: Client,
         gvr: Gvr,
@@ -96,7 +105,19 @@ impl Informer<PartialObject> {
         params: ListParams,
         entropy: Arc<dyn Entropy>,
     ) -> Informer<PartialObject> {
-        Informer::build(client, gvr, namespace, params, METADATA_LIST, METADATA, entropy)
+        Informer::metadata_trimmed(client, gvr, namespace, params, without_managed_fields, entropy)
+    }
+
+    /// The same, with `trim` taking away what need not be kept.
+    pub(crate) fn metadata_trimmed(
+        client: Client,
+        gvr: Gvr,
+        namespace: &str,
+        params: ListParams,
+        trim: Trim<PartialObject>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Informer<PartialObject> {
+        Informer::build(client, gvr, namespace, params, [METADATA_LIST, METADATA], trim, entropy)
     }
 }
 
@@ -106,10 +127,11 @@ impl<K: Object> Informer<K> {
         gvr: Gvr,
         namespace: &str,
         params: ListParams,
-        accept_list: &'static str,
-        accept_watch: &'static str,
+        accept: [&'static str; 2],
+        trim: Trim<K>,
         entropy: Arc<dyn Entropy>,
     ) -> Informer<K> {
+        let [accept_list, accept_watch] = accept;
         let params = ListParams {
             label_selector: params.label_selector,
             field_selector: params.field_selector,
@@ -128,6 +150,7 @@ impl<K: Object> Informer<K> {
                 handlers: Mutex::new(Vec::new()),
                 synced: watch::Sender::new(false),
                 running: AtomicBool::new(false),
+                trim,
                 kind: PhantomData,
             }),
         }
@@ -216,7 +239,10 @@ impl<K: Object> Informer<K> {
             let page =
                 inner.client.list_as::<K>(&inner.gvr, &inner.namespace, &params, inner.accept_list).await;
             let page = page?;
-            items.extend(page.items);
+            items.extend(page.items.into_iter().map(|mut item| {
+                (inner.trim)(&mut item);
+                item
+            }));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => {
                     params.continue_token = token;
@@ -306,7 +332,8 @@ impl<K: Object> Informer<K> {
         handlers.iter_mut().for_each(|handler| handler(&event));
     }
 
-    fn put(&self, object: K) -> Event<K> {
+    fn put(&self, mut object: K) -> Event<K> {
+        (self.inner.trim)(&mut object);
         let new = Arc::new(object);
         match self.inner.store.put(new.clone()) {
             Some(old) => Event::Updated { old, new },

@@ -12,6 +12,8 @@ pub use apimachinery::gvk::GroupVersionResource as Gvr;
 pub trait Object: DeserializeOwned + Send + Sync + 'static {
     /// The object's metadata.
     fn meta(&self) -> &ObjectMeta;
+    /// The same, to be changed before the object is shared.
+    fn meta_mut(&mut self) -> &mut ObjectMeta;
 }
 
 impl<K> Object for K
@@ -20,6 +22,10 @@ where
 {
     fn meta(&self) -> &ObjectMeta {
         self.metadata()
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.metadata_mut()
     }
 }
 
@@ -95,6 +101,10 @@ pub struct PartialObject {
 impl Object for PartialObject {
     fn meta(&self) -> &ObjectMeta {
         &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
     }
 }
 

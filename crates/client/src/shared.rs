@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Client, Gvr, Informer, Kind, ListParams, PartialObject};
 
+/// Resource, form (whole objects or metadata) and selectors.
+type EntryKey = (Gvr, &'static str, ListParams);
 type Run = Box<dyn Fn(CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 type Wait = Box<dyn Fn(CancellationToken) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send>;
 
@@ -23,7 +25,7 @@ pub struct SharedInformers {
 struct Inner {
     client: Client,
     entropy: Arc<dyn Entropy>,
-    entries: Mutex<BTreeMap<(Gvr, &'static str), Entry>>,
+    entries: Mutex<BTreeMap<EntryKey, Entry>>,
 }
 
 struct Entry {
@@ -46,36 +48,39 @@ impl SharedInformers {
 
     /// The informer of a kind; the same one for everybody. It runs once [`SharedInformers::start`] is called.
     pub fn get<K: Kind>(&self) -> Informer<K> {
-        let make = || {
-            Informer::<K>::new(
-                self.inner.client.clone(),
-                "",
-                ListParams::default(),
-                self.inner.entropy.clone(),
-            )
-        };
-        self.shared((K::gvr(), "object"), make)
+        self.select(ListParams::default())
+    }
+
+    /// The informer of those objects of a kind that selectors match; the same one for all who give the same.
+    pub fn select<K: Kind>(&self, params: ListParams) -> Informer<K> {
+        let (client, entropy) = (self.inner.client.clone(), self.inner.entropy.clone());
+        self.shared((K::gvr(), "object", params.clone()), || Informer::<K>::new(client, "", params, entropy))
     }
 
     /// The metadata informer of a resource; the same one for everybody.
     pub fn metadata(&self, gvr: &Gvr) -> Informer<PartialObject> {
-        let make = || {
-            Informer::metadata(
-                self.inner.client.clone(),
-                gvr.clone(),
-                "",
-                ListParams::default(),
-                self.inner.entropy.clone(),
-            )
-        };
-        self.shared((gvr.clone(), "metadata"), make)
+        let (client, entropy) = (self.inner.client.clone(), self.inner.entropy.clone());
+        let all = ListParams::default();
+        let key = (gvr.clone(), "metadata", all.clone());
+        self.shared(key, || Informer::metadata(client, gvr.clone(), "", all, entropy))
     }
 
-    fn shared<K: crate::Object>(
-        &self,
-        key: (Gvr, &'static str),
-        make: impl FnOnce() -> Informer<K>,
-    ) -> Informer<K> {
+    /// A metadata informer that keeps names, owners and what deletion needs, and neither labels nor
+    /// annotations; the same one for everybody.
+    pub fn owners(&self, gvr: &Gvr) -> Informer<PartialObject> {
+        let (client, entropy) = (self.inner.client.clone(), self.inner.entropy.clone());
+        let all = ListParams::default();
+        let trim = |object: &mut PartialObject| {
+            let meta = &mut object.metadata;
+            (meta.managed_fields, meta.labels, meta.annotations) = (None, None, None);
+            meta.generate_name = None;
+            (object.api_version, object.kind) = Default::default();
+        };
+        let key = (gvr.clone(), "owners", all.clone());
+        self.shared(key, || Informer::metadata_trimmed(client, gvr.clone(), "", all, trim, entropy))
+    }
+
+    fn shared<K: crate::Object>(&self, key: EntryKey, make: impl FnOnce() -> Informer<K>) -> Informer<K> {
         let mut entries = self.entries();
         if let Some(found) = entries.get(&key).and_then(|e| e.informer.downcast_ref::<Informer<K>>()) {
             return found.clone();
@@ -123,7 +128,7 @@ impl SharedInformers {
         true
     }
 
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<(Gvr, &'static str), Entry>> {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<EntryKey, Entry>> {
         self.inner.entries.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

@@ -143,7 +143,7 @@ mod tests {
             owner_references: owner.map(|uid| {
                 vec![OwnerReference { uid: uid.into(), controller: Some(true), ..Default::default() }]
             }),
-            deletion_timestamp: deleted.then(|| api::meta::v1::Time(api::jiff::Timestamp::UNIX_EPOCH)),
+            deletion_timestamp: deleted.then_some(api::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH)),
             ..ObjectMeta::default()
         };
         let check = |owner_deleted, owned_by, object_deleted, matches, expect| {

@@ -14,6 +14,8 @@ const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 /// Addresses in one object, at most.
 const CAPACITY: usize = 1000;
 
+/// Ready and other addresses, each once.
+type Addresses = [BTreeMap<(String, Option<String>), EndpointAddress>; 2];
 type Port = (Option<String>, Option<String>, i32, Option<String>);
 
 /// The object to write; `None` if `current` is right.
@@ -59,8 +61,7 @@ fn subsets(service: &Service, pods: &[Arc<Pod>]) -> Vec<EndpointSubset> {
     let v6 = spec.ip_families.iter().flatten().next().is_some_and(|family| family == "IPv6");
     let headless = spec.cluster_ip.as_deref() == Some("None");
     let service_ports = spec.ports.as_deref().unwrap_or_default();
-    let mut by_ports: BTreeMap<Vec<Port>, [BTreeMap<(String, Option<String>), EndpointAddress>; 2]> =
-        BTreeMap::new();
+    let mut by_ports: BTreeMap<Vec<Port>, Addresses> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| service_pods::has_place(pod, publish)) {
         let Some(ip) = service_pods::addresses(pod, v6).into_iter().next() else { continue };
         let port = |port: &api::core::v1::ServicePort| -> Option<Port> {

@@ -386,7 +386,7 @@ mod tests {
         let check = |publish: bool, ready: bool, terminating: bool, expect: [bool; 3]| {
             let mut pod = Pod::clone(&pod(1, ready, 80));
             pod.metadata.deletion_timestamp =
-                terminating.then(|| api::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+                terminating.then_some(api::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
             let service = service(json!({"publishNotReadyAddresses": publish}));
             let plan = plan(&service, &[Arc::new(pod)], node, &[]);
             let conditions = plan.create[0].endpoints.as_ref().unwrap()[0].conditions.clone().unwrap();

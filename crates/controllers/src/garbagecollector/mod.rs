@@ -110,7 +110,7 @@ impl Controller {
         }
         for gvr in fresh {
             let this = self.clone();
-            let informer = informers.metadata(&gvr);
+            let informer = informers.owners(&gvr);
             informer.add_handler(move |event: &Event<PartialObject>| this.changed(&gvr, event));
         }
         informers.start(&context.shutdown);

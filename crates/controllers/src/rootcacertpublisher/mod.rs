@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::core::v1::{ConfigMap, Namespace};
 use api::meta::v1::ObjectMeta;
-use client::{Client, Event, Key, Store, WorkQueue, key_of};
+use client::{Client, Event, Key, ListParams, Store, WorkQueue, key_of};
 
 use crate::Result;
 use crate::context::{Context, name, namespace};
@@ -24,7 +24,8 @@ pub(crate) fn start(context: &Context) {
         return;
     }
     let namespaces = context.informers.get::<Namespace>();
-    let maps = context.informers.get::<ConfigMap>();
+    // There may be thousands of others.
+    let maps = context.informers.select::<ConfigMap>(ListParams::fields(format!("metadata.name={NAME}")));
     let controller = Arc::new(Controller {
         client: context.client.clone(),
         namespaces: namespaces.store().clone(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::core::v1::{Namespace, ServiceAccount};
 use api::meta::v1::ObjectMeta;
-use client::{Client, Event, Key, Store, WorkQueue, key_of};
+use client::{Client, Event, Key, ListParams, Store, WorkQueue, key_of};
 
 use crate::Result;
 use crate::context::{Context, name, namespace};
@@ -15,7 +15,7 @@ const DEFAULT: &str = "default";
 
 pub(crate) fn start(context: &Context) {
     let namespaces = context.informers.get::<Namespace>();
-    let accounts = context.informers.get::<ServiceAccount>();
+    let accounts = context.informers.select::<ServiceAccount>(ListParams::fields("metadata.name=default"));
     let controller = Arc::new(Controller {
         client: context.client.clone(),
         namespaces: namespaces.store().clone(),
