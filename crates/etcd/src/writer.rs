@@ -50,12 +50,14 @@ pub struct Step {
     pub next_expiry: Option<Duration>,
 }
 
+type Answer = Result<Reply, Error>;
+
 /// One group commit: what was sequenced together.
 #[derive(Default)]
 struct Group {
     entries: Vec<Entry>,
     batches: Vec<Arc<Batch>>,
-    answers: Vec<(oneshot::Sender<Result<Reply, Error>>, Result<Reply, Error>)>,
+    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
 }
 
 impl Writer {

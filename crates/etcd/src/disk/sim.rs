@@ -49,14 +49,14 @@ struct State {
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
     /// Changes of names since the directory was synced.
-    pending: Vec<Rename>,
+    pending: Vec<Names>,
     trace: Vec<String>,
     /// Raised by each crash: files opened before are gone.
     generation: u64,
 }
 
 #[derive(Clone)]
-enum Rename {
+enum Names {
     Create(String, usize),
     /// From, to, and which file that was: a name that never was has nothing to do with it.
     Rename(String, String, usize),
@@ -230,19 +230,19 @@ impl Change {
     }
 }
 
-impl Rename {
+impl Names {
     fn apply(&self, names: &mut BTreeMap<String, usize>) {
         match self {
-            Rename::Create(name, file) => {
+            Names::Create(name, file) => {
                 names.insert(name.clone(), *file);
             }
-            Rename::Rename(from, to, file) => {
+            Names::Rename(from, to, file) => {
                 if names.get(from) == Some(file) {
                     names.remove(from);
                 }
                 names.insert(to.clone(), *file);
             }
-            Rename::Remove(name) => {
+            Names::Remove(name) => {
                 names.remove(name);
             }
         }
@@ -298,7 +298,7 @@ impl State {
         }
     }
 
-    fn rename(&mut self, change: Rename, what: String) -> io::Result<()> {
+    fn names(&mut self, change: Names, what: String) -> io::Result<()> {
         let whole = self.operation(|| what)?;
         if whole || self.random.below(2) == 0 {
             change.apply(&mut self.names);
@@ -337,20 +337,20 @@ impl Disk for SimDisk {
         let mut state = self.state.lock();
         let index = state.files.len();
         state.files.push(SimContent::default());
-        state.rename(Rename::Create(name.to_owned(), index), format!("create {name}"))?;
+        state.names(Names::Create(name.to_owned(), index), format!("create {name}"))?;
         Ok(state.open(index, &self.state))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state.lock();
         let file = state.names.get(from).copied().ok_or_else(|| missing(from))?;
-        state.rename(Rename::Rename(from.to_owned(), to.to_owned(), file), format!("rename {from} {to}"))
+        state.names(Names::Rename(from.to_owned(), to.to_owned(), file), format!("rename {from} {to}"))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.state.lock();
         state.names.get(name).ok_or_else(|| missing(name))?;
-        state.rename(Rename::Remove(name.to_owned()), format!("remove {name}"))
+        state.names(Names::Remove(name.to_owned()), format!("remove {name}"))
     }
 
     fn sync_dir(&self) -> io::Result<()> {

@@ -221,7 +221,7 @@ impl Core {
     fn free_lease_id(&self) -> i64 {
         let mut id = self.head.last_lease;
         loop {
-            id = if id >= i64::MAX { 1 } else { id.max(0) + 1 };
+            id = if id == i64::MAX { 1 } else { id.max(0) + 1 };
             if self.head.get_lease(id).is_none() {
                 return id;
             }
