@@ -310,3 +310,54 @@ fn proxy_follows_the_api() {
     })
     .unwrap();
 }
+
+/// A pod asks the cluster's DNS under its cluster IP, as every pod does.
+#[test]
+fn names_through_the_service() {
+    if !root_or_skip("DNS through its Service") {
+        return;
+    }
+    let world = World::new(1);
+    world
+        .host
+        .run_async(async || {
+            let api = world::Api::default();
+            let entropy = Arc::new(linux::time::SystemEntropy::new());
+            let informers = client::SharedInformers::new(api.client(), entropy.clone());
+            let listen = network::dns::Config::new(vec!["10.244.3.1:0".parse().unwrap()]);
+            let server = network::dns::Server::build(listen, &informers, entropy.clone()).await.unwrap();
+            let cluster_ip = "10.96.0.10".parse().unwrap();
+            let (service, slice) = network::dns::service_objects(cluster_ip, server.addresses()[0]);
+            api.set("services", &service);
+            api.set("endpointslices", &slice);
+            let proxy = proxy::Proxy::build(config(&world), &informers, entropy);
+            let handle = proxy.handle();
+            let shutdown = CancellationToken::new();
+            let running =
+                [tokio::spawn(proxy.run(shutdown.clone())), tokio::spawn(server.run(shutdown.clone()))];
+            while !handle.has_synced() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            // Kept on its own thread: the name server needs this one.
+            let pod = world.pods[0].namespace.try_clone().unwrap();
+            let (send, answered) = tokio::sync::oneshot::channel();
+            let asking = std::thread::Builder::new()
+                .spawn(move || {
+                    send.send(
+                        pod.run(|| {
+                            world::look_up("10.96.0.10:53", "kube-dns.kube-system.svc.cluster.local.")
+                        })
+                        .unwrap(),
+                    )
+                })
+                .unwrap();
+            let found = answered.await.unwrap();
+            asking.join().unwrap().unwrap();
+            assert_eq!(found, ["10.96.0.10", "10.96.0.10"], "over UDP and over TCP");
+            shutdown.cancel();
+            for task in running {
+                task.await.unwrap();
+            }
+        })
+        .unwrap();
+}

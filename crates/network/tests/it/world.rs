@@ -1,5 +1,10 @@
 //! A "host" with the pods' bridge and pods with servers, and an API server that is a map.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the pods' servers are plain threads; nothing here is simulated"
+)]
+
 use api::core::v1::Service;
 use api::discovery::v1::EndpointSlice;
 use bytes::Bytes;
@@ -164,6 +169,33 @@ pub fn ask_udp(from: &Namespace, to: &str) -> io::Result<String> {
         Ok(String::from_utf8_lossy(&buffer[..n]).into_owned())
     })
     .unwrap()
+}
+
+/// The addresses of `name`, asked over UDP and then over TCP.
+pub fn look_up(server: &str, name: &str) -> Vec<String> {
+    use hickory_proto::op::{Message, MessageType, OpCode, Query};
+    use hickory_proto::rr::{Name, RecordType};
+    let mut query = Message::new(7, MessageType::Query, OpCode::Query);
+    query.add_query(Query::query(name.parse::<Name>().unwrap(), RecordType::A));
+    let query = query.to_vec().unwrap();
+    let patience = Some(Duration::from_secs(5));
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect(server).unwrap();
+    socket.set_read_timeout(patience).unwrap();
+    socket.send(&query).unwrap();
+    let mut datagram = vec![0; 512];
+    let length = socket.recv(&mut datagram).unwrap();
+    datagram.truncate(length);
+    let mut stream = TcpStream::connect(server).unwrap();
+    stream.set_read_timeout(patience).unwrap();
+    stream.write_all(&(query.len() as u16).to_be_bytes()).unwrap();
+    stream.write_all(&query).unwrap();
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).unwrap();
+    let mut answer = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut answer).unwrap();
+    let messages = [datagram, answer].map(|bytes| Message::from_vec(&bytes).unwrap());
+    messages.iter().flat_map(|m| m.answers.iter().map(|r| r.data.to_string())).collect()
 }
 
 pub fn service(namespace: &str, name: &str, spec: Value) -> Arc<Service> {

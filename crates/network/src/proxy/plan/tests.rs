@@ -63,7 +63,7 @@ fn particulars(ruleset: &Ruleset) -> String {
     for ((family, _), table) in &ruleset.tables {
         for (name, set) in &table.sets {
             for (key, verdict) in &set.elements {
-                out += &format!("{} {name}: {key} {verdict}", family.name()).trim_end();
+                out += format!("{} {name}: {key} {verdict}", family.name()).trim_end();
                 out.push('\n');
             }
         }
