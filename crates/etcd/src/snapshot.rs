@@ -15,6 +15,7 @@ use crate::kv::KeyValue;
 use crate::log::codec::{Reader, put_bytes, put_kv, put_number};
 use crate::log::record::{self, BadHeader, Chain, FILE_HEADER, FileHeader, FileKind, HEADER, Header};
 use crate::log::{Position, segments::Positions};
+use crate::mvcc::history::History;
 use crate::mvcc::{Effect, Older, View};
 
 const META: u32 = 10;
@@ -164,10 +165,10 @@ impl Encoder {
     }
 }
 
-fn put_history(into: &mut Vec<u8>, key: &Bytes, history: &[Older]) {
+fn put_history(into: &mut Vec<u8>, key: &Bytes, history: &History) {
     put_bytes(into, key);
     put_number(into, history.len() as i64);
-    for older in history {
+    for older in history.iter() {
         match older {
             Older::Logged(revision) => {
                 into.push(0);
@@ -250,7 +251,7 @@ impl Decoder {
             HISTORY => {
                 while !reader.is_empty() {
                     let (key, history) = read_history(&mut reader)?;
-                    view.history.insert(key, Arc::new(history));
+                    view.history.insert(key, history.into_iter().collect());
                 }
             }
             POSITIONS => {

@@ -1,10 +1,10 @@
 //! Forgetting what only revisions before the compacted one could read, a few keys at a time.
 
 use std::ops::Bound;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::history::History;
 use super::{Load, Older, View};
 use crate::error::Error;
 
@@ -38,36 +38,27 @@ pub(crate) fn step(
         }
     }
     for (key, trimmed) in changes {
-        if trimmed.is_empty() {
+        if trimmed.len() == 0 {
             view.history.remove(&key);
         } else {
-            view.history.insert(key, Arc::new(trimmed));
+            view.history.insert(key, trimmed);
         }
     }
     Ok(last.filter(|_| seen == max))
 }
 
 /// What is left of one key's history; `None` when all of it.
-fn trim(view: &View, key: &Bytes, history: &[Older], load: Load<'_>) -> Result<Option<Vec<Older>>, Error> {
+fn trim(view: &View, key: &Bytes, history: &History, load: Load<'_>) -> Result<Option<History>, Error> {
     let compacted = view.compact_revision;
     if view.keys.get(key).is_some_and(|kv| kv.mod_revision <= compacted) {
-        return Ok(Some(Vec::new()));
+        return Ok(Some(History::default()));
     }
-    let Some(at) = history.partition_point(|older| older.revision() <= compacted).checked_sub(1) else {
-        return Ok(None);
-    };
-    let (first, rest) = match history.get(at..) {
-        Some([first, rest @ ..]) => (first, rest),
-        _ => return Ok(None),
-    };
+    let Some((at, first)) = history.newest(compacted) else { return Ok(None) };
     let first = match first {
         Older::Deleted(_) => None,
         Older::Logged(revision) if *revision < compacted => Some(Older::Kept(load(*revision, key)?)),
-        other if at == 0 => {
-            debug_assert!(matches!(other, Older::Kept(_) | Older::Logged(_)));
-            return Ok(None);
-        }
+        Older::Logged(_) | Older::Kept(_) if at == 0 => return Ok(None),
         other => Some(other.clone()),
     };
-    Ok(Some(first.into_iter().chain(rest.iter().cloned()).collect()))
+    Ok(Some(first.into_iter().chain(history.iter_from(at + 1).cloned()).collect()))
 }

@@ -4,6 +4,7 @@
 //! [`compact`] forgets.
 
 pub(crate) mod compact;
+pub(crate) mod history;
 pub(crate) mod range;
 pub(crate) mod sequence;
 pub(crate) mod tree;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 
 use crate::error::Error;
 use crate::kv::KeyValue;
+use history::History;
 use tree::Tree;
 
 /// The store at one revision. A clone is cheap and stays as it is, whatever is written afterwards.
@@ -24,7 +26,7 @@ pub(crate) struct View {
     pub compact_revision: i64,
     pub keys: Tree<Arc<KeyValue>>,
     /// Per key, oldest first, what is no longer newest and not yet forgotten.
-    pub history: Tree<Arc<Vec<Older>>>,
+    pub history: Tree<History>,
     /// By [`lease_key`].
     pub leases: Tree<Lease>,
     /// The last lease id that the store chose itself.
@@ -168,9 +170,9 @@ impl View {
         };
         let entries = std::iter::once(older).chain(deleted.map(Older::Deleted));
         match self.history.get_mut(&prev.key) {
-            Some(history) => Arc::make_mut(history).extend(entries),
+            Some(history) => entries.for_each(|older| history.push(older)),
             None => {
-                self.history.insert(prev.key.clone(), Arc::new(entries.collect()));
+                self.history.insert(prev.key.clone(), entries.collect());
             }
         }
     }

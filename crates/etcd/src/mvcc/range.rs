@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::history::History;
 use super::{Load, Older, View};
 use crate::error::Error;
 use crate::kv::KeyValue;
@@ -87,9 +88,8 @@ enum Version<'a> {
 }
 
 /// The version that was current at `revision`; `None` if the key was not there.
-fn newest(history: &[Older], revision: i64) -> Option<Version<'_>> {
-    let at = history.partition_point(|older| older.revision() <= revision).checked_sub(1)?;
-    match history.get(at)? {
+fn newest(history: &History, revision: i64) -> Option<Version<'_>> {
+    match history.newest(revision)?.1 {
         Older::Logged(revision) => Some(Version::Logged(*revision)),
         Older::Kept(kv) => Some(Version::Here(kv)),
         Older::Deleted(_) => None,
@@ -100,7 +100,7 @@ fn newest(history: &[Older], revision: i64) -> Option<Version<'_>> {
 struct AtRevision<'a> {
     revision: i64,
     keys: std::iter::Peekable<super::tree::Iter<'a, Arc<KeyValue>>>,
-    history: std::iter::Peekable<super::tree::Iter<'a, Arc<Vec<Older>>>>,
+    history: std::iter::Peekable<super::tree::Iter<'a, History>>,
 }
 
 impl<'a> AtRevision<'a> {

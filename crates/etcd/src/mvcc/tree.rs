@@ -61,9 +61,8 @@ impl<V: Clone> Tree<V> {
         }
     }
 
-    /// Copies the path to `key` where a clone shares it; nothing when the key is not there.
+    /// Copies the path to `key` where a clone shares it, also when the key is not there.
     pub(crate) fn get_mut(&mut self, key: &[u8]) -> Option<&mut V> {
-        self.get(key)?;
         let mut node = Arc::make_mut(&mut self.root);
         loop {
             match node {
