@@ -13,5 +13,5 @@ pub mod rotate;
 pub mod store;
 pub mod tls;
 
-pub use issue::{Authority, Pair, Subject};
+pub use issue::Pair;
 pub use store::Store;

@@ -78,12 +78,12 @@ pub fn ensure(store: &Store, wanted: &Wanted, now: Timestamp) -> Result<Bundle> 
     })
 }
 
-/// The identities that servers and clients hold while certificates change underneath.
+/// The identities that servers and clients hold while certificates change underneath. The kubelet reads its
+/// own from the files.
 #[derive(Clone)]
 pub struct Identities {
     pub api_server: Arc<Identity>,
     pub api_server_kubelet_client: Arc<Identity>,
-    pub kubelet: Arc<Identity>,
 }
 
 impl Identities {
@@ -91,14 +91,12 @@ impl Identities {
         Ok(Identities {
             api_server: Identity::new(&bundle.api_server)?,
             api_server_kubelet_client: Identity::new(&bundle.api_server_kubelet_client)?,
-            kubelet: Identity::new(&bundle.kubelet)?,
         })
     }
 
     fn set(&self, bundle: &Bundle) -> Result<()> {
         self.api_server.set(&bundle.api_server)?;
-        self.api_server_kubelet_client.set(&bundle.api_server_kubelet_client)?;
-        self.kubelet.set(&bundle.kubelet)
+        self.api_server_kubelet_client.set(&bundle.api_server_kubelet_client)
     }
 }
 

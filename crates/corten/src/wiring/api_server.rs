@@ -1,0 +1,123 @@
+//! An API server from certificates and ranges: for `up`, and for `corten kube-apiserver`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use apiserver::authentication::{self, jwt, service_account, token_file, x509};
+use apiserver::server::{ApiServer, Config, serve, tls};
+use etcd::Store;
+use rustls::client::ResolvesClientCert;
+use rustls::server::ResolvesServerCert;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::World;
+use crate::certificates::tls::certificates;
+
+/// Upstream's default issuer of service account tokens.
+pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
+/// What an API server is told, keys and certificates read.
+pub struct Options {
+    pub client_authority: Option<String>,
+    pub issuer: String,
+    pub service_account_signing_key: String,
+    pub service_account_keys: Vec<String>,
+    pub token_file: Option<String>,
+    pub bootstrap_tokens: bool,
+    pub anonymous: bool,
+    pub service_cidrs: String,
+    pub advertise: (IpAddr, u16),
+    /// Who signs the kubelets' serving certificates, and what to show them.
+    pub kubelets: Option<(String, Arc<dyn ResolvesClientCert>)>,
+}
+
+/// Builds the server over a store; nothing is served yet.
+pub fn build(options: Options, store: Store, world: &World) -> Result<Arc<ApiServer>> {
+    let x509 = match &options.client_authority {
+        Some(pem) => {
+            let verifier = x509::Verifier::new(pem.as_bytes()).context("reading the client CA")?;
+            Some(Arc::new(verifier))
+        }
+        None => None,
+    };
+    let mut keys = Vec::new();
+    for pem in &options.service_account_keys {
+        keys.extend(jwt::VerifyingKey::from_pem(pem.as_bytes()).context("reading a service account key")?);
+    }
+    let issuers = vec![options.issuer.clone()];
+    let verifier = service_account::Verifier::new(issuers.clone(), issuers, keys, true);
+    let signing = jwt::SigningKey::from_pem(options.service_account_signing_key.as_bytes())
+        .context("reading the key that signs service account tokens")?;
+    let tokens = match &options.token_file {
+        Some(text) => Some(token_file::Tokens::parse(text).context("reading the token file")?),
+        None => None,
+    };
+    let mut config = Config::new(authentication::Config {
+        anonymous: options.anonymous,
+        x509,
+        service_accounts: Some(Arc::new(verifier)),
+        token_file: tokens,
+        bootstrap_tokens: options.bootstrap_tokens,
+    });
+    config.issuer = Some(Arc::new(service_account::Issuer::new(options.issuer, signing)));
+    config.service_cidrs = options
+        .service_cidrs
+        .split(',')
+        .map(|cidr| cidr.trim().parse().with_context(|| format!("{cidr:?} is not a service range")))
+        .collect::<Result<_>>()?;
+    config.advertise = Some(options.advertise);
+    if let Some((authority, identity)) = options.kubelets {
+        config.kubelet_tls = Some(kubelet_tls(&authority, identity)?);
+    }
+    Ok(ApiServer::build(config, store, world.clock.clone(), world.entropy.clone()))
+}
+
+fn kubelet_tls(authority: &str, identity: Arc<dyn ResolvesClientCert>) -> Result<Arc<rustls::ClientConfig>> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in certificates(authority)? {
+        roots.add(certificate).context("reading the CA of the kubelets")?;
+    }
+    let config = rustls::ClientConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(identity);
+    Ok(Arc::new(config))
+}
+
+/// A server that listens. [`Serving::stop`] ends its watches and waits for requests in flight.
+pub struct Serving {
+    pub server: Arc<ApiServer>,
+    pub address: SocketAddr,
+    shutdown: CancellationToken,
+    listening: JoinHandle<()>,
+}
+
+/// Binds, serves, and does what must be done before the first request (`bootstrap`).
+pub async fn start(
+    server: Arc<ApiServer>,
+    address: SocketAddr,
+    identity: Arc<dyn ResolvesServerCert>,
+) -> Result<Serving> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("binding the API server to {address}; --secure-port chooses another port"))?;
+    let address = listener.local_addr()?;
+    let tls = tls::server_config(identity).context("preparing TLS")?;
+    let shutdown = CancellationToken::new();
+    let listening = tokio::spawn(serve(server.clone(), listener, tls, shutdown.clone()));
+    apiserver::bootstrap::run(&server).await.map_err(anyhow::Error::new).context("laying the first objects")?;
+    Ok(Serving { server, address, shutdown, listening })
+}
+
+impl Serving {
+    pub async fn stop(self) {
+        self.server.stop();
+        self.shutdown.cancel();
+        if let Err(error) = self.listening.await {
+            tracing::error!("the API server's listener: {error}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! A whole one-node cluster in this process.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use api::core::v1::Node;
+use client::{Informer, ListParams, SharedInformers};
+use controllers::Controllers;
+use scheduler::Scheduler;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{World, api_server, node, store, transport};
+use crate::certificates::rotate::{self, Bundle, Identities, Wanted};
+use crate::certificates::{self, store::write_file};
+use crate::cluster::directory::Settings;
+use crate::cluster::{Directory, kubeconfig};
+use crate::commands::up::{Flags, Progress};
+
+/// A cluster that runs. [`Cluster::run`] waits for its end and takes it apart in order.
+pub struct Cluster {
+    serving: api_server::Serving,
+    opened: store::Opened,
+    /// Everything that talks to the API server; ends by the shutdown token.
+    parts: TaskTracker,
+    failed: tokio::sync::mpsc::Receiver<anyhow::Error>,
+}
+
+/// Starts all parts and waits until the node is Ready, or until `shutdown`.
+pub async fn start(
+    flags: &Flags,
+    directory: &Directory,
+    settings: &Settings,
+    progress: &Progress,
+    shutdown: &CancellationToken,
+) -> Result<Cluster> {
+    let world = World::real();
+    let parts = TaskTracker::new();
+    let (failure, failed) = tokio::sync::mpsc::channel(8);
+    let node_parts = node::Parts { tracker: parts.clone(), failed: failure, shutdown: shutdown.clone() };
+
+    // containerd takes longest, so it begins first.
+    let runtime = node::start_runtime(flags, directory, settings, &node_parts)?;
+
+    let pki = certificates::Store::open(&directory.pki())?;
+    let wanted = wanted(settings);
+    let bundle = rotate::ensure(&pki, &wanted, world.clock.now())?;
+    let identities = Identities::new(&bundle)?;
+    let kubeconfigs = kubeconfig_paths(directory, settings);
+    write_kubeconfigs(&kubeconfigs, settings, &bundle)?;
+    let renewed = (kubeconfigs, settings.clone());
+    parts.spawn(rotate::rotate(
+        pki,
+        wanted,
+        identities.clone(),
+        world.clock.clone(),
+        move |bundle| write_kubeconfigs(&renewed.0, &renewed.1, bundle),
+        shutdown.clone(),
+    ));
+
+    let opened = store::open(&directory.store(), &world)?;
+    parts.spawn(store::compact(opened.store.clone(), shutdown.clone()));
+    let options = api_server::Options {
+        client_authority: Some(bundle.authority.certificate.clone()),
+        issuer: format!("https://kubernetes.default.svc.{}", flags.cluster_domain),
+        service_account_signing_key: bundle.service_account_key.clone(),
+        service_account_keys: vec![bundle.service_account_public_key.clone()],
+        token_file: None,
+        bootstrap_tokens: false,
+        anonymous: flags.anonymous_auth,
+        service_cidrs: settings.ranges.services.to_string(),
+        advertise: (settings.advertise_address, settings.secure_port),
+        kubelets: Some((bundle.authority.certificate.clone(), identities.api_server_kubelet_client.clone())),
+    };
+    let server = api_server::build(options, opened.store.clone(), &world)?;
+    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.secure_port));
+    let serving = api_server::start(server.clone(), address, identities.api_server.clone()).await?;
+    progress.say(&format!("API server on port {}", settings.secure_port));
+
+    start_controllers(&server, settings, &bundle, &world, &parts, shutdown)?;
+    start_scheduler(&server, &world, &parts, shutdown);
+    node::start(flags, directory, settings, &server, runtime, &world, &node_parts).await?;
+    progress.say("controllers, scheduler, kubelet, proxy and DNS");
+
+    let mut cluster = Cluster { serving, opened, parts, failed };
+    let ready = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => Ok(()),
+        error = cluster.failed.recv() => Err(error.unwrap_or_else(|| anyhow::anyhow!("a part ended"))),
+        ready = node_ready(&server, &settings.node_name, &world, shutdown) => ready,
+    };
+    match ready {
+        Ok(()) => {
+            if !shutdown.is_cancelled() {
+                progress.say(&format!("node {} is Ready", settings.node_name));
+            }
+            Ok(cluster)
+        }
+        Err(error) => {
+            shutdown.cancel();
+            cluster.stop().await;
+            Err(error)
+        }
+    }
+}
+
+impl Cluster {
+    /// Waits for `shutdown`, or for a part without which the cluster cannot go on, and takes it apart: first
+    /// those who use the API, then the API server, the store last.
+    pub async fn run(mut self, shutdown: &CancellationToken) -> Result<()> {
+        let ended = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Ok(()),
+            Some(error) = self.failed.recv() => Err(error),
+        };
+        shutdown.cancel();
+        self.stop().await;
+        ended
+    }
+
+    async fn stop(self) {
+        self.parts.close();
+        self.parts.wait().await;
+        self.serving.stop().await;
+        self.opened.close();
+    }
+}
+
+fn wanted(settings: &Settings) -> Wanted {
+    let mut addresses = vec![
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+        settings.ranges.api_server_address(),
+        settings.advertise_address,
+    ];
+    addresses.dedup();
+    let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"];
+    let mut names: Vec<String> = names.map(str::to_owned).into();
+    names.push(settings.node_name.clone());
+    Wanted {
+        api_server_names: names,
+        api_server_addresses: addresses,
+        node_name: settings.node_name.clone(),
+        node_addresses: vec![settings.advertise_address, IpAddr::V4(Ipv4Addr::LOCALHOST)],
+    }
+}
+
+fn kubeconfig_paths(directory: &Directory, settings: &Settings) -> Vec<PathBuf> {
+    std::iter::once(directory.admin_conf()).chain(settings.kubeconfig.clone()).collect()
+}
+
+fn write_kubeconfigs(paths: &[PathBuf], settings: &Settings, bundle: &Bundle) -> Result<()> {
+    let server = format!("https://127.0.0.1:{}", settings.secure_port);
+    let text = kubeconfig::render("corten", &server, &bundle.authority.certificate, "kubernetes-admin", &bundle.admin);
+    paths.iter().try_for_each(|path| write_file(Path::new(path), text.as_bytes(), 0o600))
+}
+
+fn start_controllers(
+    server: &Arc<apiserver::server::ApiServer>,
+    settings: &Settings,
+    bundle: &Bundle,
+    world: &World,
+    parts: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    let config = controllers::Config {
+        root_ca: bundle.authority.certificate.clone(),
+        cluster_cidr: settings.ranges.pods.to_string(),
+        // What the project was asked for: upstream's own program waits ten seconds longer.
+        node_monitor_grace_period: std::time::Duration::from_secs(40),
+        ..controllers::Config::default()
+    };
+    let client = transport::client(
+        server,
+        "system:kube-controller-manager",
+        &["system:masters"],
+        "kube-controller-manager",
+    );
+    let controllers = Controllers::build(config, client, world.clock.clone(), world.entropy.clone())
+        .context("configuring the controllers")?;
+    parts.spawn(controllers.run(shutdown.clone()));
+    Ok(())
+}
+
+fn start_scheduler(
+    server: &Arc<apiserver::server::ApiServer>,
+    world: &World,
+    parts: &TaskTracker,
+    shutdown: &CancellationToken,
+) {
+    let client = transport::client(server, "system:kube-scheduler", &[], "kube-scheduler");
+    let informers = SharedInformers::new(client.clone(), world.entropy.clone());
+    let config = scheduler::Config::default();
+    let scheduler = Scheduler::build(config, client, world.clock.clone(), world.entropy.clone(), informers);
+    parts.spawn(scheduler.run(shutdown.clone()));
+}
+
+/// Waits for the Ready condition of the node.
+async fn node_ready(
+    server: &Arc<apiserver::server::ApiServer>,
+    name: &str,
+    world: &World,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    let client = transport::client(server, "system:admin", &["system:masters"], "corten");
+    let own = ListParams::fields(format!("metadata.name={name}"));
+    let nodes: Informer<Node> = Informer::new(client, "", own, world.entropy.clone());
+    let (told, mut ready) = tokio::sync::watch::channel(false);
+    nodes.add_handler(move |event| {
+        let status = event.object().status.as_ref();
+        let conditions = status.and_then(|status| status.conditions.as_ref());
+        let is = conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        told.send_replace(is);
+    });
+    let done = shutdown.child_token();
+    let following = tokio::spawn({
+        let (nodes, done) = (nodes.clone(), done.clone());
+        async move { nodes.run(done).await }
+    });
+    let waited = ready.wait_for(|ready| *ready).await.map(|_| ()).context("waiting for the node");
+    done.cancel();
+    following.await.context("waiting for the node")?;
+    waited
+}

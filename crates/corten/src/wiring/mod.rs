@@ -1,0 +1,25 @@
+//! How the components are put together: in one process for `up`, or one by one under their upstream names.
+
+pub mod api_server;
+pub mod cluster;
+pub mod node;
+pub mod store;
+pub mod teardown;
+pub mod transport;
+
+use std::sync::Arc;
+
+use apimachinery::clock::{Clock, Entropy};
+
+/// The real clock and entropy.
+#[derive(Clone)]
+pub struct World {
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+}
+
+impl World {
+    pub fn real() -> World {
+        World { clock: Arc::new(linux::time::SystemClock), entropy: Arc::new(linux::time::SystemEntropy::new()) }
+    }
+}
