@@ -15,8 +15,8 @@ use crate::runtime::Overview;
 /// How often everything is listed when the runtime tells nothing by itself, and when it does.
 const POLL: Duration = Duration::from_secs(1);
 const POLL_WITH_EVENTS: Duration = Duration::from_secs(10);
-/// The runtime's own books follow an event a moment later.
-const SETTLE: Duration = Duration::from_millis(15);
+/// When to look after an event: the runtime's own books follow a moment later, and now and then much later.
+const LOOKS: [Duration; 3] = [Duration::from_secs(1), Duration::from_millis(150), Duration::from_millis(15)];
 
 /// Pods whose sandboxes or containers differ between two overviews.
 pub fn changed(old: &BTreeMap<String, Overview>, new: &BTreeMap<String, Overview>) -> Vec<String> {
@@ -30,8 +30,8 @@ pub async fn run(context: Arc<Context>, pods: Pods, shutdown: CancellationToken)
     let (sender, mut exits) = mpsc::channel(16);
     let mut last = BTreeMap::new();
     let listening = tokio::spawn(listen(context.clone(), sender, shutdown.clone()));
-    // Whether exits are told by the runtime.
-    let mut told = false;
+    // Whether exits are told by the runtime, and how many looks are due after the last one.
+    let (mut told, mut looks) = (false, 0usize);
     loop {
         match context.runtime.overview().await {
             Ok(now) => {
@@ -42,30 +42,23 @@ pub async fn run(context: Arc<Context>, pods: Pods, shutdown: CancellationToken)
             }
             Err(error) => tracing::debug!("listing pods: {error}"),
         }
-        let period = if told { POLL_WITH_EVENTS } else { POLL };
+        let idle = if told { POLL_WITH_EVENTS } else { POLL };
+        let period = looks.checked_sub(1).and_then(|i| LOOKS.get(i).copied()).unwrap_or(idle);
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            told_now = exits.recv() => match told_now {
+            event = exits.recv() => match event {
                 Some(Told::Listening(listening)) => told = listening,
                 Some(Told::Exit) => {
-                    tokio::time::sleep(SETTLE).await;
+                    looks = LOOKS.len();
+                    // Many at once are looked at once.
+                    tokio::time::sleep(LOOKS[looks - 1]).await;
                     while let Ok(Told::Exit) = exits.try_recv() {}
-                    // Once more a little later, should the books have been slower than that.
-                    if let Ok(now) = context.runtime.overview().await {
-                        let list = changed(&last, &now);
-                        for uid in &list {
-                            pods.wake(uid);
-                        }
-                        last = now;
-                        if list.is_empty() {
-                            tokio::time::sleep(SETTLE * 10).await;
-                        }
-                    }
+                    looks -= 1;
                 }
                 None => told = false,
             },
-            () = tokio::time::sleep(period) => {}
+            () = tokio::time::sleep(period) => looks = looks.saturating_sub(1),
         }
     }
     listening.abort();

@@ -7,7 +7,7 @@ use api::core::v1::Pod;
 use tokio::sync::Notify;
 
 use crate::context::Context;
-use crate::pod::{spec, status::Verdict};
+use crate::pod::spec;
 use crate::worker::{self, Handle};
 
 #[derive(Default)]
@@ -69,13 +69,6 @@ impl Pods {
         }
         if let Some(handle) = self.table().workers.get(spec::uid(pod)) {
             handle.desired.send_modify(|d| d.removed = true);
-        }
-    }
-
-    /// Ends a pod by the kubelet's own decision.
-    pub fn fail(&self, uid: &str, verdict: Verdict) {
-        if let Some(handle) = self.get(uid) {
-            handle.desired.send_modify(|d| d.verdict = Some(verdict));
         }
     }
 

@@ -33,13 +33,11 @@ pub struct Desired {
     pub pod: Arc<Pod>,
     /// Its source does not have it any more.
     pub removed: bool,
-    /// The kubelet itself has decided against it.
-    pub verdict: Option<Verdict>,
 }
 
 impl Desired {
     fn is_ending(&self) -> bool {
-        self.removed || self.verdict.is_some() || self.pod.metadata.deletion_timestamp.is_some()
+        self.removed || self.pod.metadata.deletion_timestamp.is_some()
     }
 
     /// Seconds until SIGKILL.
@@ -108,7 +106,7 @@ pub struct Worker {
 
 /// Starts a worker; `done` is called when nothing is left of the pod.
 pub fn spawn(context: Arc<Context>, pod: Arc<Pod>, done: impl FnOnce() + Send + 'static) -> Handle {
-    let desired = Desired { pod: pod.clone(), removed: false, verdict: None };
+    let desired = Desired { pod: pod.clone(), removed: false };
     let (sender, receiver) = watch::channel(desired);
     let wake = Arc::new(Notify::new());
     let shown = Arc::new(Mutex::new(spec::status(&pod).clone()));
@@ -139,9 +137,6 @@ impl Worker {
     async fn run(mut self) {
         loop {
             let desired = self.desired.borrow_and_update().clone();
-            if self.verdict.is_none() {
-                self.verdict = desired.verdict.clone();
-            }
             if self.stage == Stage::Running && (desired.is_ending() || self.verdict.is_some()) {
                 self.stage = Stage::Terminating;
             }

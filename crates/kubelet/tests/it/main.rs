@@ -51,7 +51,7 @@ async fn a_pod_runs_and_goes() {
     node.create("web", json!({
         "serviceAccountName": "sa", "terminationGracePeriodSeconds": 5, "hostname": "web", "subdomain": "sub",
         "containers": [{
-            "name": "c", "command": ["sh", "-c", format!("trap 'exit 0' TERM; echo started $VAR; echo oops >&2; {WAIT}")],
+            "name": "c", "command": ["sh", "-c", format!("trap 'exit 0' TERM; echo started $VAR; sleep 0.1; echo oops >&2; {WAIT}")],
             "env": [{"name": "VAR", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}},
                     {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
             "resources": {"limits": {"memory": "64Mi", "cpu": "500m"}},
@@ -86,6 +86,7 @@ async fn a_pod_runs_and_goes() {
     let pod = until_ready(&node, "web").await;
     assert_eq!((&container(&pod, "c")["containerID"], &container(&pod, "c")["restartCount"]), (&before, &json!(0)));
 
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let get = |path: &str, token: &str| https(node.address, path.to_owned(), token.to_owned());
     assert_eq!(get("/containerLogs/default/web/c", "good").await, (200, "started v1\noops\n".into()));
     assert_eq!(get("/containerLogs/default/web/c?tailLines=1", "good").await, (200, "oops\n".into()));

@@ -162,19 +162,30 @@ impl Node {
         String::from_utf8_lossy(&[answer.stdout, answer.stderr].concat()).into_owned()
     }
 
-    /// Stops everything and removes every trace.
+    /// Stops everything and removes every trace. What goes wrong is an error, unlike when a test fails.
     pub async fn end(mut self) {
+        self.stop().await.expect("nothing is left");
+    }
+
+    async fn stop(&mut self) -> Result<(), String> {
         self.stop_kubelet().await;
-        if let Some((stop, running)) = self.containerd.take() {
-            stop.cancel();
-            let _ = running.await;
-        }
-        containerd::remove_all(&self.runtime).await.expect("remove");
-        linux::mount::unmount_below(self.dir.path()).expect("unmount");
-        if let Ok(groups) = linux::cgroup::Cgroups::discover() {
-            let _ = groups.kill(&self.config.cgroup_root);
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            groups.remove(&self.config.cgroup_root).expect("groups");
+        let Some((stop, running)) = self.containerd.take() else { return Ok(()) };
+        stop.cancel();
+        let _ = running.await;
+        containerd::remove_all(&self.runtime).await.map_err(|e| e.to_string())?;
+        linux::mount::unmount_below(self.dir.path()).map_err(|e| e.to_string())?;
+        let groups = linux::cgroup::Cgroups::discover().map_err(|e| e.to_string())?;
+        let _ = groups.kill(&self.config.cgroup_root);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        groups.remove(&self.config.cgroup_root).map_err(|e| e.to_string())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.containerd.is_some() {
+            let stopped = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(self.stop()));
+            eprintln!("cleaned up: {stopped:?}");
         }
     }
 }
