@@ -114,11 +114,12 @@ impl SharedInformers {
         }
     }
 
-    /// Waits until all that were started have synced; false if `shutdown` came first.
+    /// Waits until all that have been asked for so far have synced, whether they are started yet or only will
+    /// be; false if `shutdown` came first.
     pub async fn wait_for_sync(&self, shutdown: &CancellationToken) -> bool {
         let waits: Vec<_> = {
             let entries = self.entries();
-            entries.values().filter(|e| e.started).map(|e| (e.wait)(shutdown.clone())).collect()
+            entries.values().map(|e| (e.wait)(shutdown.clone())).collect()
         };
         for wait in waits {
             if !wait.await {

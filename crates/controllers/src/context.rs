@@ -67,7 +67,7 @@ impl Context {
                     match sync(item.clone()).await {
                         Ok(()) => queue.forget(&item),
                         Err(error) => {
-                            if error.is_conflict() {
+                            if error.is_race() {
                                 tracing::debug!(controller = name, ?item, error = %error.chain(), "sync again");
                             } else {
                                 tracing::warn!(controller = name, ?item, error = %error.chain(), "sync failed");

@@ -14,6 +14,9 @@ pub enum Error {
     /// Something is not as it must be to go on, and is expected to become so.
     #[error("{0}")]
     NotYet(String),
+    /// The store does not show yet what was written: the next try comes in milliseconds.
+    #[error("the informer's store is behind what was written: {0}")]
+    Behind(String),
 }
 
 /// What a sync answers.
@@ -35,7 +38,7 @@ impl Error {
     pub fn client(&self) -> Option<&client::Error> {
         match self {
             Error::Client { source, .. } => Some(source),
-            Error::NotYet(_) => None,
+            Error::NotYet(_) | Error::Behind(_) => None,
         }
     }
 
@@ -43,11 +46,16 @@ impl Error {
     pub fn chain(&self) -> String {
         match self {
             Error::Client { doing, source } => format!("{doing}: {}", source.chain()),
-            Error::NotYet(what) => what.clone(),
+            other => other.to_string(),
         }
     }
 
-    /// Whether it is an ordinary race with another writer, which the next try settles.
+    /// Whether it is an ordinary race, which the next try settles and nobody needs to hear of.
+    pub fn is_race(&self) -> bool {
+        self.is_conflict() || matches!(self, Error::Behind(_))
+    }
+
+    /// Whether another writer was faster.
     pub fn is_conflict(&self) -> bool {
         self.client().is_some_and(|error| error.is_conflict())
     }

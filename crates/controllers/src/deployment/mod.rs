@@ -453,7 +453,11 @@ impl Controller {
     async fn write(&self, d: Deployment) -> Result<Deployment> {
         let doing = || format!("writing the status of Deployment {}", name(&d));
         let revision = |d: &Deployment| d.metadata.annotations.as_ref()?.get(revision::REVISION).cloned();
-        let written = self.client.update_status(&d).await.doing(doing)?;
+        let written = match self.client.update_status(&d).await {
+            // It is gone, and with it everything that there was to say.
+            Err(error) if error.is_not_found() => return Ok(d),
+            written => written.doing(doing)?,
+        };
         match revision(&d) {
             wanted @ Some(_) if revision(&written) != wanted => {
                 let change = json!({"metadata": {"annotations": {revision::REVISION: wanted}}});

@@ -73,7 +73,7 @@ impl Controller {
         };
         let Some(pods) = service_pods::selected(&service, &self.pods) else { return Ok(()) };
         if self.written.behind(&self.endpoints, |written| *written == key) {
-            return Err(Error::NotYet(format!("endpoints informer cache is out of date for {key}")));
+            return Err(Error::Behind(format!("Endpoints {key}")));
         }
         let current = self.endpoints.get_key(&key);
         let Some(wanted) = plan::plan(&service, &pods, current.as_deref()) else { return Ok(()) };

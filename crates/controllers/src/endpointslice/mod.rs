@@ -101,7 +101,7 @@ impl Controller {
         let prefix = format!("{}-", key.name);
         let ours = |slice: &Key| slice.namespace == key.namespace && slice.name.starts_with(&prefix);
         if self.written.behind(&self.slices, ours) {
-            return Err(Error::NotYet("EndpointSlice informer cache is out of date".into()));
+            return Err(Error::Behind(format!("EndpointSlices of {key}")));
         }
         let existing = self.slices.by_index(BY_SERVICE, &key.to_string());
         let plan = plan::plan(&service, &pods, |node| self.nodes.get("", node), &existing);
