@@ -195,7 +195,8 @@ impl Query {
 
 /// Percent-decoding; bytes that are not UTF-8 become replacement characters, a broken escape stays as it is.
 fn percent_decode(text: &str, plus_is_space: bool) -> String {
-    if !text.contains('%') && !(plus_is_space && text.contains('+')) {
+    let encoded = text.contains('%') || plus_is_space && text.contains('+');
+    if !encoded {
         return text.to_owned();
     }
     let hex = |b: Option<&u8>| b.and_then(|b| (*b as char).to_digit(16));

@@ -5,6 +5,7 @@ mod bad_input;
 mod bootstrap;
 mod crud;
 mod delete;
+mod kubectl;
 mod list;
 mod pods;
 mod services;

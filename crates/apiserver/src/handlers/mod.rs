@@ -167,7 +167,7 @@ fn path_exists(resource: &Resource, info: &RequestInfo) -> bool {
     }
     // `/api/v1/namespaces/x` names the object x, not a namespace for it.
     let in_namespace =
-        !info.namespace.is_empty() && !(resource.plural == "namespaces" && resource.group.is_empty());
+        !(info.namespace.is_empty() || resource.plural == "namespaces" && resource.group.is_empty());
     match (resource.namespaced, in_namespace) {
         (true, false) => info.parts.len() == 1 && matches!(&*info.verb, "list" | "watch"),
         (false, true) => false,

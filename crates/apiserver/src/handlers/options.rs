@@ -49,7 +49,7 @@ impl WriteOptions {
             other => {
                 let allowed = ["", "Ignore", "Strict", "Warn"];
                 let path = Path::new("fieldValidation");
-                errors.push(field::Error::not_supported(&path, other, &allowed));
+                errors.push(field::Error::not_supported(&path, other, allowed));
                 FieldValidation::Warn
             }
         };
@@ -60,7 +60,7 @@ impl WriteOptions {
 
 fn dry_run(values: Vec<String>, errors: &mut ErrorList) -> bool {
     if values.iter().any(|v| v != "All") {
-        errors.push(field::Error::not_supported(&Path::new("dryRun"), Value::from(values.clone()), &["All"]));
+        errors.push(field::Error::not_supported(&Path::new("dryRun"), Value::from(values.clone()), ["All"]));
     }
     !values.is_empty()
 }
@@ -120,7 +120,7 @@ impl DeleteOptions {
             }
             if !matches!(policy.as_str(), "Foreground" | "Background" | "Orphan") {
                 let allowed = ["Foreground", "Background", "Orphan", "nil"];
-                errors.push(field::Error::not_supported(&path, policy.as_str(), &allowed));
+                errors.push(field::Error::not_supported(&path, policy.as_str(), allowed));
             }
         }
         errors.extend(dry_run_errors);
@@ -188,7 +188,7 @@ impl ListOptions {
                 forbid(&match_path, "resourceVersionMatch is forbidden when continue is provided");
             }
             if !matching.is_empty() && matching != "NotOlderThan" {
-                errors.push(field::Error::not_supported(&match_path, matching, &["NotOlderThan"]));
+                errors.push(field::Error::not_supported(&match_path, matching, ["NotOlderThan"]));
             }
         } else {
             if !matching.is_empty() {
@@ -213,7 +213,7 @@ impl ListOptions {
             }
             if !matches!(matching, "" | "Exact" | "NotOlderThan") {
                 let allowed = ["Exact", "NotOlderThan", ""];
-                errors.push(field::Error::not_supported(&match_path, matching, &allowed));
+                errors.push(field::Error::not_supported(&match_path, matching, allowed));
             }
         }
         invalid("ListOptions", errors)?;

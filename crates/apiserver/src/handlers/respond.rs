@@ -43,7 +43,7 @@ impl Call<'_> {
         if output.transform == Transform::None {
             let frame = self.server.storage.frame(self.resource, kv)?;
             let mut response = response::json_text(code, frame.object(), output);
-            response::compress(&self.headers, &mut response, frame.len());
+            response::compress(&self.headers, &mut response, frame.size());
             return Ok(response);
         }
         let value = self.server.storage.decode(self.resource, kv)?;

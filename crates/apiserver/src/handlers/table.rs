@@ -30,7 +30,7 @@ impl Options {
             "Object" => Include::Object,
             other => {
                 let allowed = ["Metadata", "None", "Object", ""];
-                let error = field::Error::not_supported(&Path::new("includeObject"), other, &allowed);
+                let error = field::Error::not_supported(&Path::new("includeObject"), other, allowed);
                 return Err(Status::bad_request(format!("Unable to convert to Table as requested: {error}")));
             }
         };

@@ -134,7 +134,8 @@ impl Metrics {
         let key = hasher.finish();
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(counters) = known.get(&key)
-            && counters.of == (Box::from(&*info.resource), code)
+            && *counters.of.0 == *info.resource
+            && counters.of.1 == code
         {
             return counters.clone();
         }

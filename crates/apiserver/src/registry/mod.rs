@@ -6,6 +6,7 @@
 pub mod authentication;
 pub mod authorization;
 pub mod core;
+pub mod deletion;
 pub mod generic;
 pub mod meta;
 pub mod scale;
@@ -18,10 +19,7 @@ use apimachinery::{schema::Resource, status::Status};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use self::{
-    core::service::Reservation,
-    generic::{Deletion, Scope},
-};
+use self::{core::service::Reservation, deletion::Deletion, generic::Scope};
 use crate::{
     handlers::options::{DeleteOptions, WriteOptions},
     server::ApiServer,
@@ -37,13 +35,14 @@ pub struct Hooks {
     /// After the object is gone.
     pub after_delete: fn(&Arc<ApiServer>, &Value),
     /// A way of being deleted of its own; `None` from it: the general one.
-    pub deletion: Option<fn(&Value, &DeleteOptions, Timestamp) -> Option<Deletion>>,
+    pub deletion: Option<PlanDeletion>,
     /// Deletion in grace, and how much of it.
     pub grace: Option<meta::Grace>,
     /// Objects go by themselves after a while (`--event-ttl`).
     pub expires: bool,
 }
 
+type PlanDeletion = fn(&Value, &DeleteOptions, Timestamp) -> Option<Deletion>;
 type BeginWrite = fn(&Scope<'_>, &mut Value, Option<&Value>, bool) -> Result<Option<Reservation>, Status>;
 
 const NONE: Hooks = Hooks {

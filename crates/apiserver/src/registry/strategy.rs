@@ -42,11 +42,7 @@ pub fn prepare_for_update(resource: &Resource, subresource: &str, new: &mut Valu
     let strategy = of(resource);
     let has_status = resource.subresource("status").is_some();
     match subresource {
-        "" | "scale" | "finalize" => {
-            if has_status {
-                copy(new, old, "status");
-            }
-        }
+        "" | "scale" | "finalize" if has_status => copy(new, old, "status"),
         "status" | "approval" => {
             // Only status, and of metadata what the kind does not take back.
             let status = new["status"].take();

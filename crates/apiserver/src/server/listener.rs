@@ -30,7 +30,7 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 /// After the end was asked for, requests in flight have this long.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Serves connections until `shutdown`, then lets requests in flight end (watches end at once) and returns.
+/// Serves connections, and looks after the store, until `shutdown`, then lets requests in flight end (watches end at once) and returns.
 ///
 /// `tls` must offer ALPN `h2` and `http/1.1` and take client certificates without verifying them (see
 /// [`super::tls::server_config`]). The caller may swap certificates behind the config's resolver at any time.
@@ -42,6 +42,7 @@ pub async fn serve(
 ) {
     let acceptor = TlsAcceptor::from(tls);
     let connections = TaskTracker::new();
+    connections.spawn(super::upkeep::compact(server.clone(), shutdown.clone()));
     loop {
         let accepted = tokio::select! {
             biased;

@@ -5,6 +5,7 @@
 mod listener;
 mod pipeline;
 pub mod tls;
+mod upkeep;
 
 use std::{
     net::{IpAddr, SocketAddr},

@@ -156,6 +156,6 @@ impl ApiServer {
         if code.is_success() {
             return Ok(value);
         }
-        Err(serde_json::from_value(value).unwrap_or_else(|e| Status::internal(e)))
+        Err(serde_json::from_value(value).unwrap_or_else(Status::internal))
     }
 }

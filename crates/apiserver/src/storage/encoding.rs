@@ -90,7 +90,7 @@ impl Frame {
         &self.bytes[self.rest..self.object.end]
     }
 
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.bytes.len()
     }
 }
@@ -181,7 +181,7 @@ pub struct Cell {
 impl Drop for Cell {
     fn drop(&mut self) {
         if let Some(frame) = lock(&self.frame).take() {
-            self.owner.used.fetch_sub(frame.len(), Relaxed);
+            self.owner.used.fetch_sub(frame.size(), Relaxed);
             self.owner.kept.fetch_sub(1, Relaxed);
         }
     }
@@ -223,11 +223,11 @@ impl Encodings {
             return Ok(frame.clone());
         }
         let frame = make()?;
-        if frame.len() <= self.limit / 4 {
+        if frame.size() <= self.limit / 4 {
             let mut slot = lock(&cell.frame);
             if slot.is_none() {
                 *slot = Some(frame.clone());
-                self.used.fetch_add(frame.len(), Relaxed);
+                self.used.fetch_add(frame.size(), Relaxed);
                 self.kept.fetch_add(1, Relaxed);
                 drop(slot);
                 self.keep(&cell);
@@ -266,7 +266,7 @@ impl Encodings {
             if cell.read_lately.swap(false, Relaxed) && queue.len() > 1 {
                 queue.push_back(oldest);
             } else if let Some(frame) = lock(&cell.frame).take() {
-                self.used.fetch_sub(frame.len(), Relaxed);
+                self.used.fetch_sub(frame.size(), Relaxed);
                 self.kept.fetch_sub(1, Relaxed);
             }
             dropped.push(cell);
@@ -329,7 +329,7 @@ mod tests {
         let kvs: Vec<KeyValue> = (0..100).map(|_| KeyValue::default()).collect();
         for kv in &kvs {
             let made = encodings.frame(kv, || frame(r#""metadata":{}}"#)).unwrap();
-            assert!(made.len() < 200);
+            assert!(made.size() < 200);
             assert!(encodings.used() <= 4000);
         }
         let used = encodings.used();

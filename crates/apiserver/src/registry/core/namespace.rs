@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     handlers::options::DeleteOptions,
-    registry::{generic::Deletion, meta},
+    registry::{deletion::Deletion, meta},
 };
 
 /// Nobody holds the namespace by its spec.

@@ -67,7 +67,7 @@ fn validate(binding: &Value) -> Vec<field::Error> {
     let mut errors = Vec::new();
     let kind = binding["target"]["kind"].as_str().unwrap_or_default();
     if !matches!(kind, "" | "Node") {
-        errors.push(field::Error::not_supported(&path.child("kind"), kind, &["Node", "<empty>"]));
+        errors.push(field::Error::not_supported(&path.child("kind"), kind, ["Node", "<empty>"]));
     }
     if binding["target"]["name"].as_str().unwrap_or_default().is_empty() {
         errors.push(field::Error::required(&path.child("name"), ""));
