@@ -141,8 +141,9 @@ impl Eviction {
             pid_available: none,
         };
         for part in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
-            let (signal, value) =
-                part.split_once('<').ok_or_else(|| format!("invalid eviction threshold syntax {part:?}, expected <signal><operator><value>"))?;
+            let (signal, value) = part.split_once('<').ok_or_else(|| {
+                format!("invalid eviction threshold syntax {part:?}, expected <signal><operator><value>")
+            })?;
             let threshold = Threshold::parse(value)?;
             match signal {
                 "memory.available" => out.memory_available = threshold,
@@ -150,7 +151,10 @@ impl Eviction {
                 "nodefs.inodesFree" => out.nodefs_inodes_free = threshold,
                 "pid.available" => out.pid_available = threshold,
                 // One file system holds everything here.
-                "imagefs.available" | "imagefs.inodesFree" | "containerfs.available" | "containerfs.inodesFree" => {}
+                "imagefs.available"
+                | "imagefs.inodesFree"
+                | "containerfs.available"
+                | "containerfs.inodesFree" => {}
                 other => return Err(format!("invalid eviction signal {other:?}")),
             }
         }

@@ -84,7 +84,9 @@ impl Context {
         let config = &self.config;
         let host = match config.resolver_config.as_str() {
             "" => None,
-            path => Some(dns::parse(&std::fs::read_to_string(path).map_err(|e| format!("reading {path}: {e}"))?)),
+            path => {
+                Some(dns::parse(&std::fs::read_to_string(path).map_err(|e| format!("reading {path}: {e}"))?))
+            }
         };
         let cluster = dns::Cluster {
             servers: config.cluster_dns.iter().map(ToString::to_string).collect(),

@@ -48,7 +48,12 @@ async fn once(context: &Context, pods: &Pods) {
             alive.insert(uid);
             continue;
         }
-        tracing::info!(pod = pod.name, namespace = pod.namespace, uid, "removing a pod that is no longer wanted");
+        tracing::info!(
+            pod = pod.name,
+            namespace = pod.namespace,
+            uid,
+            "removing a pod that is no longer wanted"
+        );
         for id in pod.sandboxes.keys() {
             // Removing a sandbox removes its containers.
             let removed = match client.stop_pod_sandbox(id).await {

@@ -48,19 +48,28 @@ pub fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
     };
     match number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0) {
         Some(number) => Ok(number),
-        None => Err(format!("invalid port number: {}", match port {
-            IntOrString::Int(n) => n.to_string(),
-            IntOrString::String(s) => s.clone(),
-        })),
+        None => Err(format!(
+            "invalid port number: {}",
+            match port {
+                IntOrString::Int(n) => n.to_string(),
+                IntOrString::String(s) => s.clone(),
+            }
+        )),
     }
 }
 
 /// The request that an action describes. `agent` is `probe` or `lifecycle`.
-pub fn target(action: &HTTPGetAction, container: &Container, pod_ip: &str, agent: &str) -> Result<Target, String> {
+pub fn target(
+    action: &HTTPGetAction,
+    container: &Container,
+    pod_ip: &str,
+    agent: &str,
+) -> Result<Target, String> {
     let host = action.host.as_deref().filter(|h| !h.is_empty()).unwrap_or(pod_ip);
     let mut headers: Vec<(String, String)> =
         action.http_headers.iter().flatten().map(|h| (h.name.clone(), h.value.clone())).collect();
-    let has = |headers: &[(String, String)], name: &str| headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+    let has =
+        |headers: &[(String, String)], name: &str| headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
     if !has(&headers, "user-agent") {
         headers.push(("User-Agent".into(), format!("kube-{agent}/1.36")));
     }
@@ -126,7 +135,8 @@ async fn exchange(target: &Target) -> Result<Answer, String> {
         .map_err(|e| format!("dial tcp {address}: connect: {}", go_error(&e)))?;
     if target.https {
         let name = rustls::pki_types::ServerName::try_from(target.host.clone()).map_err(|e| e.to_string())?;
-        let stream = TlsConnector::from(any_certificate()).connect(name, stream).await.map_err(|e| e.to_string())?;
+        let stream =
+            TlsConnector::from(any_certificate()).connect(name, stream).await.map_err(|e| e.to_string())?;
         send(target, TokioIo::new(stream)).await
     } else {
         send(target, TokioIo::new(stream)).await
@@ -147,7 +157,8 @@ async fn send<I>(target: &Target, io: I) -> Result<Answer, String>
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(|e| e.to_string())?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(io).await.map_err(|e| e.to_string())?;
     // The connection is driven here and ends with the answer.
     let request = async {
         let mut builder = http::Request::get(&target.path);
@@ -156,10 +167,12 @@ where
         for (name, value) in target.headers.iter().filter(|(n, _)| !n.eq_ignore_ascii_case("host")) {
             builder = builder.header(name, value);
         }
-        let request = builder.header("Connection", "close").body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
+        let request =
+            builder.header("Connection", "close").body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
         let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
         let status = response.status().as_u16();
-        let location = response.headers().get(http::header::LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned);
+        let location =
+            response.headers().get(http::header::LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned);
         let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
         let body = body.map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned()).unwrap_or_default();
         Ok(Answer { status, location, body })

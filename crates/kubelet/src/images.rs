@@ -77,8 +77,9 @@ impl Images {
                 StartError::new("ImageInspectError", message)
             })?;
             if let Some(found) = found {
-                let message =
-                    format!("Container image {asked:?} already present on machine and can be accessed by the pod");
+                let message = format!(
+                    "Container image {asked:?} already present on machine and can be accessed by the pod"
+                );
                 self.events.container(pod, &container.name, false, "Pulled", &message);
                 return Ok(found.id);
             }
@@ -118,7 +119,8 @@ impl Images {
         };
         let begun = tokio::time::Instant::now();
         let mut last = None;
-        let mut credentials: Vec<Option<v1::AuthConfig>> = credentials(image, secrets).into_iter().map(Some).collect();
+        let mut credentials: Vec<Option<v1::AuthConfig>> =
+            credentials(image, secrets).into_iter().map(Some).collect();
         if credentials.is_empty() {
             credentials.push(None);
         }
@@ -187,11 +189,13 @@ pub fn with_default_tag(image: &str) -> Result<String, String> {
         _ => (None, name),
     };
     let part_fine = |part: &str| {
-        let ends = part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.ends_with(|c: char| c.is_ascii_alphanumeric());
+        let ends = part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part.ends_with(|c: char| c.is_ascii_alphanumeric());
         ends && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
     };
     let host_fine = host.is_none_or(|h| {
-        !h.is_empty() && h.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']'))
+        !h.is_empty()
+            && h.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']'))
     });
     if !host_fine || !path.split('/').all(part_fine) {
         return Err(invalid(""));
@@ -200,13 +204,18 @@ pub fn with_default_tag(image: &str) -> Result<String, String> {
         return Err(invalid(&format!(": repository name ({path}) must be lowercase")));
     }
     let tag_fine = |t: &str| {
-        !t.is_empty() && t.len() <= 128 && !t.starts_with(['.', '-']) && t.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+        !t.is_empty()
+            && t.len() <= 128
+            && !t.starts_with(['.', '-'])
+            && t.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
     };
     if tag.is_some_and(|t| !tag_fine(t)) {
         return Err(invalid(""));
     }
     let digest_fine = |d: &str| {
-        d.split_once(':').is_some_and(|(algorithm, hex)| !algorithm.is_empty() && hex.len() >= 32 && hex.chars().all(|c| c.is_ascii_hexdigit()))
+        d.split_once(':').is_some_and(|(algorithm, hex)| {
+            !algorithm.is_empty() && hex.len() >= 32 && hex.chars().all(|c| c.is_ascii_hexdigit())
+        })
     };
     if digest.is_some_and(|d| !digest_fine(d)) {
         return Err(invalid(""));
@@ -223,7 +232,9 @@ pub fn credentials(image: &str, secrets: &[Arc<Secret>]) -> Vec<v1::AuthConfig> 
     let mut out = Vec::new();
     for secret in secrets {
         let data = secret.data.as_ref();
-        let parse = |key: &str| data.and_then(|d| d.get(key)).and_then(|b| serde_json::from_slice::<serde_json::Value>(&b.0).ok());
+        let parse = |key: &str| {
+            data.and_then(|d| d.get(key)).and_then(|b| serde_json::from_slice::<serde_json::Value>(&b.0).ok())
+        };
         let auths = match (parse(".dockerconfigjson"), parse(".dockercfg")) {
             (Some(config), _) => config.get("auths").cloned().unwrap_or_default(),
             (None, Some(auths)) => auths,
@@ -232,7 +243,8 @@ pub fn credentials(image: &str, secrets: &[Arc<Secret>]) -> Vec<v1::AuthConfig> 
         for (address, entry) in auths.as_object().into_iter().flatten() {
             let bare = address.trim_start_matches("https://").trim_start_matches("http://");
             let host = bare.split('/').next().unwrap_or_default();
-            let host = if matches!(host, "docker.io" | "registry-1.docker.io") { "index.docker.io" } else { host };
+            let host =
+                if matches!(host, "docker.io" | "registry-1.docker.io") { "index.docker.io" } else { host };
             if host != registry {
                 continue;
             }
@@ -279,7 +291,8 @@ mod tests {
     #[test]
     fn credentials_are_for_their_registry() {
         let config = serde_json::json!({"auths": {"https://r.example/v1/": {"username": "u", "password": "p"}, "other.example": {"auth": "eA=="}}});
-        let data = [(".dockerconfigjson".to_owned(), api::ByteString(config.to_string().into_bytes()))].into();
+        let data =
+            [(".dockerconfigjson".to_owned(), api::ByteString(config.to_string().into_bytes()))].into();
         let secrets = [Arc::new(Secret { data: Some(data), ..Secret::default() })];
         let got = credentials("r.example/a:1", &secrets);
         assert_eq!(got.iter().map(|a| a.username.as_str()).collect::<Vec<_>>(), ["u"]);

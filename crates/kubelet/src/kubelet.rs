@@ -79,7 +79,8 @@ impl Kubelet {
             std::fs::create_dir_all(path)
                 .map_err(|source| Error::Directory { path: path.display().to_string(), source })?;
         }
-        let cgroups = if config.cgroups_per_qos { Some(Cgroups::discover().map_err(machine_error)?) } else { None };
+        let cgroups =
+            if config.cgroups_per_qos { Some(Cgroups::discover().map_err(machine_error)?) } else { None };
         let disk = linux::mount::usage(&config.root_dir).map_err(machine_error)?;
         let machine = Machine {
             milli_cpu: linux::sysinfo::cpu_count() as i64 * 1000,
@@ -91,7 +92,8 @@ impl Kubelet {
             true => vec![node::find_address().map_err(Error::Machine)?.to_string()],
         };
         let address = SocketAddr::new(config.address, config.port);
-        let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+        let listener =
+            TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
         let server = Server::build(&config, listener, client.clone())?;
         let healthz = match config.healthz {
             Some(address) => {
@@ -102,7 +104,8 @@ impl Kubelet {
 
         let cri = cri::Client::lazy(&config.container_runtime_endpoint)?;
         let stop = CancellationToken::new();
-        let recorder = Recorder::start(client.clone(), "kubelet", &config.node_name, clock.clone(), stop.clone());
+        let recorder =
+            Recorder::start(client.clone(), "kubelet", &config.node_name, clock.clone(), stop.clone());
         let events = Events::new(recorder, &config.node_name);
         let unknown = Err("container runtime status check may not have completed yet".to_owned());
         let (readiness, ready) = watch::channel(Readiness { runtime: unknown.clone(), network: unknown });
@@ -157,7 +160,10 @@ impl Kubelet {
 
         shutdown.cancelled().await;
         stop.cancel();
-        let _ = tokio::time::timeout(Duration::from_secs(5), async { while tasks.join_next().await.is_some() {} }).await;
+        let _ = tokio::time::timeout(Duration::from_secs(5), async {
+            while tasks.join_next().await.is_some() {}
+        })
+        .await;
         tasks.abort_all();
     }
 }

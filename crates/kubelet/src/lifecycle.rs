@@ -22,7 +22,8 @@ pub async fn run(
         let command = exec.command.clone().unwrap_or_default();
         let shown = command.join(" ");
         let answer = client.exec_sync(id, &command, Duration::ZERO).await;
-        let answer = answer.map_err(|e| format!("Exec lifecycle hook ([{shown}]) {whose}{}, message: \"\"", describe(&e)))?;
+        let answer = answer
+            .map_err(|e| format!("Exec lifecycle hook ([{shown}]) {whose}{}, message: \"\"", describe(&e)))?;
         if answer.exit_code != 0 {
             let mut output = answer.stdout;
             output.extend_from_slice(&answer.stderr);

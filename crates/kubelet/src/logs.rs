@@ -63,8 +63,8 @@ impl Formatter {
         self.rest.extend_from_slice(bytes);
         let mut out = Vec::new();
         let rest = std::mem::take(&mut self.rest);
-        let mut lines = rest.split_inclusive(|b| *b == b'\n').peekable();
-        while let Some(line) = lines.next() {
+        let lines = rest.split_inclusive(|b| *b == b'\n');
+        for line in lines {
             let Some(complete) = line.strip_suffix(b"\n") else {
                 self.rest = line.to_vec();
                 break;
@@ -194,11 +194,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("0.log");
         std::fs::write(&path, LOG).expect("write");
-        for (lines, expect) in [(0, ""), (1, "three\n"), (2, "two\nthree\n"), (3, "one\ntwo\nthree\n"), (9, "one\ntwo\nthree\n")] {
+        for (lines, expect) in
+            [(0, ""), (1, "three\n"), (2, "two\nthree\n"), (3, "one\ntwo\nthree\n"), (9, "one\ntwo\nthree\n")]
+        {
             assert_eq!(tail_text(&path, lines, 100), expect, "{lines}");
         }
         assert_eq!(tail_text(&path, 9, 4), "ree\n");
-        let long: String = (0..5000).map(|i| format!("2024-01-01T00:00:03Z stdout F line {i} {}\n", "x".repeat(50))).collect();
+        let long: String = (0..5000)
+            .map(|i| format!("2024-01-01T00:00:03Z stdout F line {i} {}\n", "x".repeat(50)))
+            .collect();
         std::fs::write(&path, long).expect("write");
         let got = tail_text(&path, 1500, 1 << 20);
         assert_eq!(got.lines().count(), 1500);

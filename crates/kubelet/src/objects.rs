@@ -47,7 +47,13 @@ impl<K: Kind> Watched<K> {
     }
 
     /// Sets which names a pod uses. `wake` is told of changes.
-    fn set(&self, uid: &str, namespace: &str, names: &std::collections::BTreeSet<String>, wake: Option<&Arc<Notify>>) {
+    fn set(
+        &self,
+        uid: &str,
+        namespace: &str,
+        names: &std::collections::BTreeSet<String>,
+        wake: Option<&Arc<Notify>>,
+    ) {
         let mut entries = lock(&self.entries);
         entries.retain(|(ns, name), entry| {
             let wanted = wake.is_some() && ns == namespace && names.contains(name);
@@ -59,7 +65,9 @@ impl<K: Kind> Watched<K> {
         });
         let Some(wake) = wake else { return };
         for name in names {
-            let entry = entries.entry((namespace.to_owned(), name.clone())).or_insert_with(|| self.watch(namespace, name));
+            let entry = entries
+                .entry((namespace.to_owned(), name.clone()))
+                .or_insert_with(|| self.watch(namespace, name));
             lock(&entry.users).insert(uid.to_owned(), wake.clone());
         }
     }
@@ -81,12 +89,15 @@ impl<K: Kind> Watched<K> {
     }
 
     async fn get(&self, namespace: &str, name: &str) -> Found<K> {
-        let informer = lock(&self.entries).get(&(namespace.to_owned(), name.to_owned())).map(|e| e.informer.clone());
+        let informer =
+            lock(&self.entries).get(&(namespace.to_owned(), name.to_owned())).map(|e| e.informer.clone());
         let Some(informer) = informer else { return Found::No };
         let never = CancellationToken::new();
         if tokio::time::timeout(PATIENCE, informer.wait_for_sync(&never)).await.is_err() {
             let kind = K::KIND.to_ascii_lowercase();
-            return Found::Unknown(format!("failed to sync {kind} cache: timed out waiting for the condition"));
+            return Found::Unknown(format!(
+                "failed to sync {kind} cache: timed out waiting for the condition"
+            ));
         }
         match informer.store().get(namespace, name) {
             Some(object) => Found::Yes(object),

@@ -92,8 +92,10 @@ mod tests {
     #[test]
     fn differences() {
         let pod = |state| Overview { containers: [("c".to_owned(), state)].into(), ..Overview::default() };
-        let old = BTreeMap::from([("a".to_owned(), pod(1)), ("b".to_owned(), pod(1)), ("c".to_owned(), pod(1))]);
-        let new = BTreeMap::from([("a".to_owned(), pod(1)), ("b".to_owned(), pod(2)), ("d".to_owned(), pod(0))]);
+        let old =
+            BTreeMap::from([("a".to_owned(), pod(1)), ("b".to_owned(), pod(1)), ("c".to_owned(), pod(1))]);
+        let new =
+            BTreeMap::from([("a".to_owned(), pod(1)), ("b".to_owned(), pod(2)), ("d".to_owned(), pod(0))]);
         assert_eq!(changed(&old, &new), ["b", "d", "c"]);
     }
 }

@@ -13,7 +13,9 @@ use crate::context::Context;
 use crate::pod::{spec, status};
 use crate::pods::Pods;
 
-const PREFIX_SOURCE: &str = "file";
+const SOURCE: &str = "file";
+/// How soon a mirror shows a change of its pod.
+const MIRROR: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Reads the directory again and again until `shutdown`, and keeps mirrors in the API.
 pub async fn run(context: Arc<Context>, pods: Pods, shutdown: CancellationToken) {
@@ -32,11 +34,23 @@ pub async fn run(context: Arc<Context>, pods: Pods, shutdown: CancellationToken)
             }
         }
         known = found;
-        mirror(&context, &pods, &known).await;
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(context.config.file_check_frequency) => {}
+        let read_again = tokio::time::Instant::now() + context.config.file_check_frequency;
+        loop {
+            mirror(&context, &pods, &known).await;
+            // Statuses are compared in memory: only a change costs a request.
+            let quick = if known.is_empty() && pods.mirrors().is_empty() {
+                read_again
+            } else {
+                tokio::time::Instant::now() + MIRROR
+            };
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep_until(quick.min(read_again)) => {}
+            }
+            if tokio::time::Instant::now() >= read_again {
+                break;
+            }
         }
     }
 }
@@ -51,7 +65,10 @@ fn read(dir: &Path, node_name: &str) -> BTreeMap<String, Arc<Pod>> {
         if hidden || !path.is_file() {
             continue;
         }
-        match std::fs::read_to_string(&path).map_err(|e| e.to_string()).and_then(|text| parse(&text, node_name)) {
+        match std::fs::read_to_string(&path)
+            .map_err(|e| e.to_string())
+            .and_then(|text| parse(&text, node_name))
+        {
             Ok(pod) => {
                 out.insert(spec::uid(&pod).to_owned(), Arc::new(pod));
             }
@@ -74,7 +91,8 @@ pub fn parse(text: &str, node_name: &str) -> Result<Pod, String> {
     if name.is_empty() || pod.spec.is_none() {
         return Err("it has no name or no spec".into());
     }
-    let hash: String = Sha256::digest(format!("{node_name}\n{text}")).iter().take(16).map(|b| format!("{b:02x}")).collect();
+    let hash: String =
+        Sha256::digest(format!("{node_name}\n{text}")).iter().take(16).map(|b| format!("{b:02x}")).collect();
     let meta = &mut pod.metadata;
     meta.name = Some(format!("{name}-{}", node_name.to_lowercase()));
     meta.namespace.get_or_insert_with(|| "default".into());
@@ -83,7 +101,7 @@ pub fn parse(text: &str, node_name: &str) -> Result<Pod, String> {
     }
     let annotations = meta.annotations.get_or_insert_default();
     annotations.insert(spec::CONFIG_HASH.into(), hash);
-    annotations.insert(spec::CONFIG_SOURCE.into(), PREFIX_SOURCE.into());
+    annotations.insert(spec::CONFIG_SOURCE.into(), SOURCE.into());
     if let Some(pod_spec) = &mut pod.spec {
         pod_spec.node_name = Some(node_name.into());
         pod_spec.restart_policy.get_or_insert_with(|| "Always".into());
@@ -163,7 +181,8 @@ mod tests {
 
     #[test]
     fn manifests() {
-        let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - {name: c, image: i}\n";
+        let text =
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - {name: c, image: i}\n";
         let pod = parse(text, "Node1").expect("a pod");
         assert_eq!((spec::namespace(&pod), spec::name(&pod)), ("default", "a-node1"));
         assert!(spec::is_static(&pod) && !spec::is_mirror(&pod));

@@ -29,9 +29,10 @@ pub fn find_address() -> Result<IpAddr, String> {
     };
     let found = ask("192.0.2.1:9").or_else(|_| ask("[2001:db8::1]:9"));
     let usable = |ip: &IpAddr| !ip.is_loopback() && !ip.is_unspecified();
-    found.ok().filter(usable).ok_or_else(|| {
-        "can't get ip address of node: no default route; name one with --node-ip".to_owned()
-    })
+    found
+        .ok()
+        .filter(usable)
+        .ok_or_else(|| "can't get ip address of node: no default route; name one with --node-ip".to_owned())
 }
 
 /// What pods may have of this machine: thousandths of processors, bytes of memory and of disk.
@@ -54,6 +55,10 @@ pub async fn run(context: Arc<Context>, port: u16, shutdown: CancellationToken) 
     let mut readiness = context.readiness.clone();
     let mut identity = status::Identity::read(&context, port);
     if context.config.register_node {
+        // The runtime usually answers at once, and then the node begins its life ready.
+        let all = |r: &crate::context::Readiness| r.runtime.is_ok() && r.network.is_ok();
+        let _ = tokio::time::timeout(Duration::from_secs(1), readiness.wait_for(all)).await;
+        identity.refresh(&context).await;
         let mut pause = RETRY;
         loop {
             let first = status::status(&context, &identity, &Default::default()).await;
@@ -102,16 +107,9 @@ fn labels(config: &Config) -> BTreeMap<String, String> {
 
 async fn register(context: &Context, status: api::core::v1::NodeStatus) -> Result<(), String> {
     let config = &context.config;
-    let mut taints = config.register_with_taints.clone();
-    if context.readiness.borrow().network.is_err() || context.readiness.borrow().runtime.is_err() {
-        // Until the node lifecycle controller has seen it ready.
-        taints.push(api::core::v1::Taint {
-            key: "node.kubernetes.io/not-ready".into(),
-            effect: "NoSchedule".into(),
-            ..Default::default()
-        });
-    }
-    let annotations = [("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned())];
+    let taints = config.register_with_taints.clone();
+    let annotations =
+        [("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned())];
     let node = Node {
         metadata: ObjectMeta {
             name: Some(config.node_name.clone()),
@@ -134,7 +132,8 @@ async fn register(context: &Context, status: api::core::v1::NodeStatus) -> Resul
     // It was here before: labels may have changed.
     let there: Node = context.client.get("", &config.node_name).await.map_err(|e| e.chain())?;
     let have = there.metadata.labels.unwrap_or_default();
-    let missing: BTreeMap<_, _> = labels(config).into_iter().filter(|(k, v)| have.get(k) != Some(v)).collect();
+    let missing: BTreeMap<_, _> =
+        labels(config).into_iter().filter(|(k, v)| have.get(k) != Some(v)).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -124,9 +124,11 @@ pub struct Pressure {
 impl Pressure {
     fn measure(context: &Context) -> Pressure {
         let limits = &context.config.eviction_hard;
-        let memory = linux::sysinfo::memory().is_ok_and(|m| m.available < limits.memory_available.of(m.total));
+        let memory =
+            linux::sysinfo::memory().is_ok_and(|m| m.available < limits.memory_available.of(m.total));
         let disk = linux::mount::usage(&context.config.root_dir).is_ok_and(|u| {
-            u.available < limits.nodefs_available.of(u.capacity) || u.inodes_free < limits.nodefs_inodes_free.of(u.inodes)
+            u.available < limits.nodefs_available.of(u.capacity)
+                || u.inodes_free < limits.nodefs_inodes_free.of(u.inodes)
         });
         let number = |path: &str, field: usize| {
             let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -134,7 +136,9 @@ impl Pressure {
         };
         let most = number("/proc/sys/kernel/pid_max", 0);
         let running = number("/proc/loadavg", 4);
-        let pids = most.zip(running).is_some_and(|(most, running)| most.saturating_sub(running) < limits.pid_available.of(most));
+        let pids = most
+            .zip(running)
+            .is_some_and(|(most, running)| most.saturating_sub(running) < limits.pid_available.of(most));
         Pressure { memory, disk, pids }
     }
 }
@@ -142,17 +146,38 @@ impl Pressure {
 /// Why the node is not ready, if it is not.
 fn ready(context: &Context) -> Vec<String> {
     let readiness = context.readiness.borrow().clone();
-    let mut why: Vec<String> = [readiness.runtime, readiness.network].into_iter().filter_map(Result::err).collect();
+    let mut why: Vec<String> =
+        [readiness.runtime, readiness.network].into_iter().filter_map(Result::err).collect();
     why.dedup();
     why
 }
 
 /// The four conditions, Ready last, as upstream orders them.
-pub fn conditions(previous: &[NodeCondition], pressure: &Pressure, not_ready: &[String], now: Timestamp) -> Vec<NodeCondition> {
+pub fn conditions(
+    previous: &[NodeCondition],
+    pressure: &Pressure,
+    not_ready: &[String],
+    now: Timestamp,
+) -> Vec<NodeCondition> {
     let pressures = [
-        ("MemoryPressure", pressure.memory, ["KubeletHasInsufficientMemory", "KubeletHasSufficientMemory"], ["kubelet has insufficient memory available", "kubelet has sufficient memory available"]),
-        ("DiskPressure", pressure.disk, ["KubeletHasDiskPressure", "KubeletHasNoDiskPressure"], ["kubelet has disk pressure", "kubelet has no disk pressure"]),
-        ("PIDPressure", pressure.pids, ["KubeletHasInsufficientPID", "KubeletHasSufficientPID"], ["kubelet has insufficient PID available", "kubelet has sufficient PID available"]),
+        (
+            "MemoryPressure",
+            pressure.memory,
+            ["KubeletHasInsufficientMemory", "KubeletHasSufficientMemory"],
+            ["kubelet has insufficient memory available", "kubelet has sufficient memory available"],
+        ),
+        (
+            "DiskPressure",
+            pressure.disk,
+            ["KubeletHasDiskPressure", "KubeletHasNoDiskPressure"],
+            ["kubelet has disk pressure", "kubelet has no disk pressure"],
+        ),
+        (
+            "PIDPressure",
+            pressure.pids,
+            ["KubeletHasInsufficientPID", "KubeletHasSufficientPID"],
+            ["kubelet has insufficient PID available", "kubelet has sufficient PID available"],
+        ),
     ];
     let make = |type_: &str, holds: bool, reason: &str, message: String| {
         let status = if holds { "True" } else { "False" };
@@ -163,7 +188,9 @@ pub fn conditions(previous: &[NodeCondition], pressure: &Pressure, not_ready: &[
             reason: Some(reason.into()),
             message: Some(message),
             last_heartbeat_time: Some(seconds(now)),
-            last_transition_time: before.and_then(|c| c.last_transition_time.clone()).or_else(|| Some(seconds(now))),
+            last_transition_time: before
+                .and_then(|c| c.last_transition_time.clone())
+                .or_else(|| Some(seconds(now))),
         }
     };
     let mut out: Vec<_> = pressures
@@ -194,7 +221,11 @@ fn differs(a: &NodeStatus, b: &NodeStatus) -> bool {
 }
 
 /// Writes the status when it has changed, or when it has not been written for long.
-pub async fn report(context: &Context, identity: &Identity, reported: &mut Option<(NodeStatus, Timestamp)>) -> Result<(), String> {
+pub async fn report(
+    context: &Context,
+    identity: &Identity,
+    reported: &mut Option<(NodeStatus, Timestamp)>,
+) -> Result<(), String> {
     let name = &context.config.node_name;
     let old = match reported {
         Some((old, _)) => old.clone(),
@@ -206,7 +237,8 @@ pub async fn report(context: &Context, identity: &Identity, reported: &mut Optio
     let new = status(context, identity, &old).await;
     let now = context.clock.now();
     if let Some((_, at)) = reported {
-        let longest = SignedDuration::try_from(context.config.node_status_report_frequency).unwrap_or_default();
+        let longest =
+            SignedDuration::try_from(context.config.node_status_report_frequency).unwrap_or_default();
         if !differs(&old, &new) && now.duration_since(*at) < longest {
             return Ok(());
         }
@@ -218,7 +250,9 @@ pub async fn report(context: &Context, identity: &Identity, reported: &mut Optio
     }
     tell(context, &old, &new);
     let mut patch = serde_json::to_value(&new).map_err(|e| e.to_string())?;
-    if let (Some(patch), Ok(serde_json::Value::Object(old))) = (patch.as_object_mut(), serde_json::to_value(&old)) {
+    if let (Some(patch), Ok(serde_json::Value::Object(old))) =
+        (patch.as_object_mut(), serde_json::to_value(&old))
+    {
         patch.retain(|key, value| old.get(key) != Some(value));
         // Else addresses that are no longer there would stay: the list is merged.
         if let Some(serde_json::Value::Array(list)) = patch.get_mut("addresses") {
@@ -270,7 +304,10 @@ mod tests {
         let first = conditions(&[], &Pressure::default(), &["a".into(), "b".into()], at(10));
         let ready = |list: &[NodeCondition]| list.last().cloned().expect("a condition");
         assert_eq!(ready(&first).message.as_deref(), Some("[a, b]"));
-        assert_eq!(first.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(), ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"]);
+        assert_eq!(
+            first.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(),
+            ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"]
+        );
         let second = conditions(&first, &Pressure { disk: true, ..Pressure::default() }, &[], at(20));
         let times: Vec<i64> =
             second.iter().map(|c| c.last_transition_time.as_ref().map_or(0, |t| t.0.as_second())).collect();

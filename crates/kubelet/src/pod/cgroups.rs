@@ -52,7 +52,8 @@ pub fn uid_of(name: &str) -> Option<&str> {
 /// A pod's own limits (upstream's `ResourceConfigForPod`).
 pub fn pod_resources(pod: &Pod, enforce_cpu_limits: bool) -> Resources {
     let total = resources::total(pod);
-    let mut out = Resources { cpu_shares: Some(resources::shares(total.cpu_request)), ..Resources::default() };
+    let mut out =
+        Resources { cpu_shares: Some(resources::shares(total.cpu_request)), ..Resources::default() };
     match resources::qos_class(pod) {
         "BestEffort" => out.cpu_shares = Some(resources::shares(0)),
         _ => {
@@ -85,7 +86,10 @@ mod tests {
         let mut pod = Pod::default();
         pod.metadata.uid = Some("1-2".into());
         assert_eq!(Tree::new("/").pod(&pod), "/kubepods/besteffort/pod1-2");
-        assert_eq!(Tree::new("/corten-a/").classes(), ["/corten-a/kubepods", "/corten-a/kubepods/burstable", "/corten-a/kubepods/besteffort"]);
+        assert_eq!(
+            Tree::new("/corten-a/").classes(),
+            ["/corten-a/kubepods", "/corten-a/kubepods/burstable", "/corten-a/kubepods/besteffort"]
+        );
         assert_eq!((uid_of("pod1-2"), uid_of("burstable"), uid_of("pod")), (Some("1-2"), None, None));
     }
 }

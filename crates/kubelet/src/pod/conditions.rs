@@ -2,8 +2,8 @@
 
 use api::core::v1::{ContainerStatus, Pod, PodCondition};
 
-use super::{plan, spec};
 use super::observed::Observed;
+use super::{plan, spec};
 
 /// The kubelet's own conditions, in the order in which they are written. Others are kept as they are.
 pub const OWNED: [&str; 8] = [
@@ -100,11 +100,13 @@ fn ready(pod: &Pod, containers_ready: &PodCondition, others: &[PodCondition]) ->
         let name = &gate.condition_type;
         match others.iter().find(|c| &c.type_ == name) {
             None => {
-                messages.push(format!("corresponding condition of pod readiness gate {name:?} does not exist."));
+                messages
+                    .push(format!("corresponding condition of pod readiness gate {name:?} does not exist."));
             }
             Some(c) if c.status != "True" => {
                 let status = &c.status;
-                messages.push(format!("the status of pod readiness gate {name:?} is not \"True\", but {status}"));
+                messages
+                    .push(format!("the status of pod readiness gate {name:?} is not \"True\", but {status}"));
             }
             Some(_) => {}
         }

@@ -37,7 +37,8 @@ pub fn config(pod: &Pod, container: &Container, input: &Input) -> Result<v1::Con
         namespaces.target_id = target.clone();
     }
     let value = |name: &str| input.env.get(name).cloned();
-    let expand = |list: &Option<Vec<String>>| list.iter().flatten().map(|word| env::expand(word, value)).collect();
+    let expand =
+        |list: &Option<Vec<String>>| list.iter().flatten().map(|word| env::expand(word, value)).collect();
     let attempt = u32::try_from(input.restart_count).unwrap_or_default();
     Ok(v1::ContainerConfig {
         metadata: Some(v1::ContainerMetadata { name: container.name.clone(), attempt }),
@@ -94,10 +95,12 @@ mod tests {
 
     #[test]
     fn commands_are_expanded_and_limits_set() {
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": {"containers": []}})).expect("a pod");
-        let c: Container = serde_json::from_value(json!({"name": "c", "image": "i", "command": ["echo", "$(A) $(B)"],
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": {"containers": []}}))
+            .expect("a pod");
+        let c: Container =
+            serde_json::from_value(json!({"name": "c", "image": "i", "command": ["echo", "$(A) $(B)"],
             "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}}}))
-        .expect("a container");
+            .expect("a container");
         let input = Input {
             restart_count: 3,
             env: [("A".into(), "1".into())].into(),
@@ -109,6 +112,9 @@ mod tests {
         assert_eq!(got.command, ["echo", "1 $(B)"]);
         assert_eq!((got.log_path.as_str(), got.metadata.map(|m| m.attempt)), ("c/3.log", Some(3)));
         let r = got.linux.and_then(|l| l.resources).expect("resources");
-        assert_eq!((r.cpu_quota, r.cpu_period, r.cpu_shares, r.memory_limit_in_bytes), (50_000, 100_000, 512, 64 << 20));
+        assert_eq!(
+            (r.cpu_quota, r.cpu_period, r.cpu_shares, r.memory_limit_in_bytes),
+            (50_000, 100_000, 512, 64 << 20)
+        );
     }
 }

@@ -66,8 +66,11 @@ pub fn pod_dns(pod: &Pod, host: Option<&DnsConfig>, cluster: &Cluster) -> (DnsCo
         out.servers = cluster.servers.clone();
         if !cluster.domain.is_empty() {
             let domain = &cluster.domain;
-            let mut searches =
-                vec![format!("{}.svc.{domain}", spec::namespace(pod)), format!("svc.{domain}"), domain.clone()];
+            let mut searches = vec![
+                format!("{}.svc.{domain}", spec::namespace(pod)),
+                format!("svc.{domain}"),
+                domain.clone(),
+            ];
             searches.append(&mut out.searches);
             out.searches = unique(searches);
         }
@@ -147,7 +150,8 @@ mod tests {
         let host = parse("# c\nnameserver 192.0.2.53\nsearch a.example. b.example\noptions ndots:1 rotate\n");
         let cluster = Cluster { servers: vec!["10.96.0.10".into()], domain: "cluster.local".into() };
         let own = serde_json::json!({"nameservers": ["1.1.1.1"], "searches": ["x"], "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]});
-        let kube = "10.96.0.10 | n.svc.cluster.local svc.cluster.local cluster.local a.example b.example | ndots:5";
+        let kube =
+            "10.96.0.10 | n.svc.cluster.local svc.cluster.local cluster.local a.example b.example | ndots:5";
         let node = "192.0.2.53 | a.example b.example | ndots:1 rotate";
         for (policy, host_network, with_own, expect) in [
             ("ClusterFirst", false, false, kube),
@@ -169,7 +173,11 @@ mod tests {
             pod_spec.host_network = Some(host_network);
             pod_spec.dns_config = with_own.then(|| serde_json::from_value(own.clone()).expect("a config"));
             let (got, warnings) = pod_dns(&pod, Some(&host), &cluster);
-            assert_eq!((text(&got).as_str(), warnings.len()), (expect, 0), "{policy} {host_network} {with_own}");
+            assert_eq!(
+                (text(&got).as_str(), warnings.len()),
+                (expect, 0),
+                "{policy} {host_network} {with_own}"
+            );
         }
     }
 

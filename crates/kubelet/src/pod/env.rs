@@ -29,7 +29,12 @@ pub struct Sources {
 type Variables = BTreeMap<String, String>;
 
 /// Names and values. Errors are upstream's texts, which the container's status shows.
-pub fn environment(pod: &Pod, container: &Container, sources: &Sources, facts: &Facts) -> Result<Variables, String> {
+pub fn environment(
+    pod: &Pod,
+    container: &Container,
+    sources: &Sources,
+    facts: &Facts,
+) -> Result<Variables, String> {
     let namespace = spec::namespace(pod);
     let mut out = Variables::new();
     for from in container.env_from.iter().flatten() {
@@ -63,7 +68,12 @@ pub fn environment(pod: &Pod, container: &Container, sources: &Sources, facts: &
                     match value {
                         Some(value) => value,
                         None if optional => continue,
-                        None => return Err(format!("couldn't find key {} in ConfigMap {namespace}/{}", r.key, r.name)),
+                        None => {
+                            return Err(format!(
+                                "couldn't find key {} in ConfigMap {namespace}/{}",
+                                r.key, r.name
+                            ));
+                        }
                     }
                 } else if let Some(r) = &from.secret_key_ref {
                     let optional = r.optional == Some(true);
@@ -72,7 +82,12 @@ pub fn environment(pod: &Pod, container: &Container, sources: &Sources, facts: &
                     match value {
                         Some(value) => String::from_utf8_lossy(&value.0).into_owned(),
                         None if optional => continue,
-                        None => return Err(format!("couldn't find key {} in Secret {namespace}/{}", r.key, r.name)),
+                        None => {
+                            return Err(format!(
+                                "couldn't find key {} in Secret {namespace}/{}",
+                                r.key, r.name
+                            ));
+                        }
                     }
                 } else {
                     String::new()
@@ -87,7 +102,12 @@ pub fn environment(pod: &Pod, container: &Container, sources: &Sources, facts: &
     Ok(out)
 }
 
-fn config_map(sources: &Sources, namespace: &str, name: &str, optional: bool) -> Result<Option<Arc<ConfigMap>>, String> {
+fn config_map(
+    sources: &Sources,
+    namespace: &str,
+    name: &str,
+    optional: bool,
+) -> Result<Option<Arc<ConfigMap>>, String> {
     match sources.config_maps.get(name) {
         Some(Found::Yes(map)) => Ok(Some(map.clone())),
         Some(Found::Unknown(why)) => Err(format!("couldn't get configMap {namespace}/{name}: {why}")),
@@ -96,7 +116,12 @@ fn config_map(sources: &Sources, namespace: &str, name: &str, optional: bool) ->
     }
 }
 
-fn secret(sources: &Sources, namespace: &str, name: &str, optional: bool) -> Result<Option<Arc<Secret>>, String> {
+fn secret(
+    sources: &Sources,
+    namespace: &str,
+    name: &str,
+    optional: bool,
+) -> Result<Option<Arc<Secret>>, String> {
     match sources.secrets.get(name) {
         Some(Found::Yes(secret)) => Ok(Some(secret.clone())),
         Some(Found::Unknown(why)) => Err(format!("couldn't get secret {namespace}/{name}: {why}")),
@@ -252,13 +277,16 @@ mod tests {
             let got = got.map(|v| v.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" "));
             assert_eq!(got.as_deref().map_err(String::as_str), expect);
         };
-        check(json!({"name": "c", "envFrom": [{"prefix": "P_", "configMapRef": {"name": "m"}}], "env": [
-            {"name": "A", "value": "$(P_k)-$(SVC)"},
-            {"name": "P_x", "value": "own"},
-            {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-            {"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "s"}}},
-            {"name": "O", "valueFrom": {"secretKeyRef": {"name": "gone", "key": "s", "optional": true}}},
-        ]}), Ok("A=v-10.0.0.1 N=p P_k=v P_x=own S=hi SVC=10.0.0.1"));
+        check(
+            json!({"name": "c", "envFrom": [{"prefix": "P_", "configMapRef": {"name": "m"}}], "env": [
+                {"name": "A", "value": "$(P_k)-$(SVC)"},
+                {"name": "P_x", "value": "own"},
+                {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                {"name": "S", "valueFrom": {"secretKeyRef": {"name": "s", "key": "s"}}},
+                {"name": "O", "valueFrom": {"secretKeyRef": {"name": "gone", "key": "s", "optional": true}}},
+            ]}),
+            Ok("A=v-10.0.0.1 N=p P_k=v P_x=own S=hi SVC=10.0.0.1"),
+        );
         check(
             json!({"name": "c", "env": [{"name": "S", "valueFrom": {"secretKeyRef": {"name": "gone", "key": "s"}}}]}),
             Err("secret \"gone\" not found"),
@@ -273,7 +301,8 @@ mod tests {
     fn services_become_variables() {
         let service: Service = read(json!({"metadata": {"name": "my-db", "namespace": "n"},
             "spec": {"clusterIP": "10.0.0.7", "ports": [{"name": "sql", "port": 5432}]}}));
-        let headless: Service = read(json!({"metadata": {"name": "h", "namespace": "n"}, "spec": {"clusterIP": "None"}}));
+        let headless: Service =
+            read(json!({"metadata": {"name": "h", "namespace": "n"}, "spec": {"clusterIP": "None"}}));
         let all = [Arc::new(service), Arc::new(headless)];
         let got = service_variables(&all, "n", true);
         let text: Vec<String> = got.iter().map(|(k, v)| format!("{k}={v}")).collect();

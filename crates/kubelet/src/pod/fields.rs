@@ -50,14 +50,21 @@ fn format_map(map: Option<&std::collections::BTreeMap<String, String>>) -> Strin
 }
 
 /// A container's resource, as `resourceFieldRef` names it; `own` is the container that asks.
-pub fn resource(pod: &Pod, own: Option<&Container>, selector: &ResourceFieldSelector, facts: &Facts) -> Result<String, String> {
+pub fn resource(
+    pod: &Pod,
+    own: Option<&Container>,
+    selector: &ResourceFieldSelector,
+    facts: &Facts,
+) -> Result<String, String> {
     let named = selector.container_name.as_deref().filter(|n| !n.is_empty());
     let container = match named {
         Some(name) => spec::container(pod, name).ok_or_else(|| format!("container {name} not found"))?,
         None => own.cloned().ok_or("container name is required")?,
     };
-    let (list, name) =
-        selector.resource.split_once('.').ok_or_else(|| format!("unsupported container resource : {}", selector.resource))?;
+    let (list, name) = selector
+        .resource
+        .split_once('.')
+        .ok_or_else(|| format!("unsupported container resource : {}", selector.resource))?;
     let resources = container.resources.unwrap_or_default();
     let list = match list {
         "limits" => resources.limits,

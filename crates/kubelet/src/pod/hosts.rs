@@ -82,7 +82,9 @@ mod tests {
     use super::*;
 
     fn pod(json: serde_json::Value) -> Pod {
-        let mut pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {"name": "web-0", "namespace": "n"}})).expect("a pod");
+        let mut pod: Pod =
+            serde_json::from_value(serde_json::json!({"metadata": {"name": "web-0", "namespace": "n"}}))
+                .expect("a pod");
         let mut spec = serde_json::json!({"containers": []});
         spec.as_object_mut().expect("object").extend(json.as_object().cloned().unwrap_or_default());
         pod.spec = Some(serde_json::from_value(spec).expect("a spec"));
@@ -94,7 +96,11 @@ mod tests {
         for (spec, kernel, domain) in [
             (serde_json::json!({}), "web-0", ""),
             (serde_json::json!({"hostname": "h", "subdomain": "s"}), "h", "s.n.svc.c.local"),
-            (serde_json::json!({"subdomain": "s", "setHostnameAsFQDN": true}), "web-0.s.n.svc.c.local", "s.n.svc.c.local"),
+            (
+                serde_json::json!({"subdomain": "s", "setHostnameAsFQDN": true}),
+                "web-0.s.n.svc.c.local",
+                "s.n.svc.c.local",
+            ),
         ] {
             let pod = pod(spec);
             assert_eq!(kernel_name(&pod, "c.local").as_deref(), Ok(kernel));
@@ -105,9 +111,16 @@ mod tests {
 
     #[test]
     fn the_file_names_the_pod_and_its_aliases() {
-        let pod = pod(serde_json::json!({"hostname": "h", "subdomain": "s", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}));
+        let pod = pod(
+            serde_json::json!({"hostname": "h", "subdomain": "s", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}),
+        );
         let text = file(&pod, &["10.0.0.1".into()], "c.local", "");
         assert!(text.starts_with("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n"), "{text}");
-        assert!(text.ends_with("10.0.0.1\th.s.n.svc.c.local\th\n\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"), "{text}");
+        assert!(
+            text.ends_with(
+                "10.0.0.1\th.s.n.svc.c.local\th\n\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"
+            ),
+            "{text}"
+        );
     }
 }

@@ -82,7 +82,8 @@ pub fn container_annotations(pod: &Pod, container: &Container, restart_count: i3
 /// The hash by which a container is compared with its specification: upstream's 32 bit FNV-1a over a printed
 /// byte slice of the JSON of name and image, since nothing else of a running container may change.
 pub fn hash(container: &Container) -> u64 {
-    let fields = serde_json::json!({"image": container.image.as_deref().unwrap_or_default(), "name": container.name});
+    let fields =
+        serde_json::json!({"image": container.image.as_deref().unwrap_or_default(), "name": container.name});
     let json = fields.to_string();
     let bytes: Vec<String> = json.bytes().map(|b| b.to_string()).collect();
     let printed = format!("([]uint8)[{}]", bytes.join(" "));

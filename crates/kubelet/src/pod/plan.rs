@@ -110,7 +110,8 @@ pub fn plan(pod: &Pod, observed: &Observed, health: &Healths) -> Plan {
                 o.state == State::Exited && o.exit_code == 0 && !spec::should_restart(pod, c, 0)
             })
         };
-        let start: Vec<usize> = (0..pod_spec.containers.len()).filter(|i| !done(&pod_spec.containers[*i])).collect();
+        let start: Vec<usize> =
+            (0..pod_spec.containers.len()).filter(|i| !done(&pod_spec.containers[*i])).collect();
         let was_initialized = pod_spec.containers.iter().any(|c| observed.container(&c.name).is_some());
         if start.is_empty() && was_initialized {
             return plan;
@@ -266,7 +267,12 @@ mod tests {
     /// `a` running, `a:0` ended with 0, `a?` unknown, `a!` of another specification; in sandbox s0.
     fn seen(text: &str) -> Seen {
         let name: String = text.chars().take_while(|c| c.is_alphanumeric()).collect();
-        let mut c = Seen { id: format!("id-{name}"), sandbox_id: "s0".into(), state: State::Running, ..Seen::default() };
+        let mut c = Seen {
+            id: format!("id-{name}"),
+            sandbox_id: "s0".into(),
+            state: State::Running,
+            ..Seen::default()
+        };
         let like = Container { name: name.clone(), image: Some("i".into()), ..Container::default() };
         c.hash = Some(labels::hash(&like));
         match &text[name.len()..] {
@@ -354,8 +360,7 @@ mod tests {
 
     #[test]
     fn probes_kill() {
-        let observed =
-            Observed { sandboxes: vec![sandbox(true)], containers: vec![seen("a"), seen("b")] };
+        let observed = Observed { sandboxes: vec![sandbox(true)], containers: vec![seen("a"), seen("b")] };
         for (policy, expect) in [
             ("Always", "kill(Container a failed liveness probe, will be restarted) start0"),
             ("Never", "kill(Container a failed liveness probe)"),

@@ -28,7 +28,11 @@ pub fn limit(container: &Container, name: &str) -> i64 {
 /// A container's request; its limit when it states only that.
 pub fn request(container: &Container, name: &str) -> i64 {
     let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
-    if requests.is_some_and(|r| r.contains_key(name)) { amount(requests, name) } else { limit(container, name) }
+    if requests.is_some_and(|r| r.contains_key(name)) {
+        amount(requests, name)
+    } else {
+        limit(container, name)
+    }
 }
 
 fn amount(list: Option<&List>, name: &str) -> i64 {
@@ -48,11 +52,13 @@ pub fn qos_class(pod: &Pod) -> &'static str {
             let limit = positive(r.limits.as_ref(), name);
             any |= request.is_some() || limit.is_some();
             let equal = match (&request, &limit) {
-                (Some(request), Some(limit)) => request.canonical() == limit.canonical() || {
-                    let mut difference = request.clone();
-                    difference.sub(limit);
-                    difference.is_zero()
-                },
+                (Some(request), Some(limit)) => {
+                    request.canonical() == limit.canonical() || {
+                        let mut difference = request.clone();
+                        difference.sub(limit);
+                        difference.is_zero()
+                    }
+                }
                 (None, Some(_)) => true,
                 _ => false,
             };
@@ -60,14 +66,15 @@ pub fn qos_class(pod: &Pod) -> &'static str {
         }
         (any, guaranteed)
     };
-    let results: Vec<(bool, bool)> = match pod_spec.resources.as_ref().filter(|r| r.requests.is_some() || r.limits.is_some()) {
-        Some(resources) => vec![of(resources)],
-        None => {
-            let none = ResourceRequirements::default();
-            let all = pod_spec.containers.iter().chain(spec::init_containers(pod));
-            all.map(|c| of(c.resources.as_ref().unwrap_or(&none))).collect()
-        }
-    };
+    let results: Vec<(bool, bool)> =
+        match pod_spec.resources.as_ref().filter(|r| r.requests.is_some() || r.limits.is_some()) {
+            Some(resources) => vec![of(resources)],
+            None => {
+                let none = ResourceRequirements::default();
+                let all = pod_spec.containers.iter().chain(spec::init_containers(pod));
+                all.map(|c| of(c.resources.as_ref().unwrap_or(&none))).collect()
+            }
+        };
     if results.iter().all(|(any, _)| !any) {
         "BestEffort"
     } else if results.iter().all(|(_, guaranteed)| *guaranteed) {
@@ -168,7 +175,8 @@ mod tests {
         let list = |l: &[(&str, &str)]| {
             (!l.is_empty()).then(|| l.iter().map(|(k, v)| ((*k).into(), Quantity((*v).into()))).collect())
         };
-        let resources = ResourceRequirements { requests: list(requests), limits: list(limits), ..Default::default() };
+        let resources =
+            ResourceRequirements { requests: list(requests), limits: list(limits), ..Default::default() };
         Container { resources: Some(resources), ..Container::default() }
     }
 
@@ -187,7 +195,12 @@ mod tests {
             (&[("memory", "512Mi")], &[], "Burstable", 500),
             (&[("memory", "1Gi")], &[], "Burstable", 3),
             (&[], &[("cpu", "1"), ("memory", "1Gi")], "Guaranteed", -997),
-            (&[("cpu", "1"), ("memory", "1Gi")], &[("cpu", "1000m"), ("memory", "1024Mi")], "Guaranteed", -997),
+            (
+                &[("cpu", "1"), ("memory", "1Gi")],
+                &[("cpu", "1000m"), ("memory", "1024Mi")],
+                "Guaranteed",
+                -997,
+            ),
             (&[("cpu", "500m"), ("memory", "1Gi")], &[("cpu", "1"), ("memory", "1Gi")], "Burstable", 3),
             (&[], &[("cpu", "1")], "Burstable", 999),
         ] {
@@ -200,16 +213,22 @@ mod tests {
 
     #[test]
     fn shares_and_quotas() {
-        for (milli, expect_shares, expect_quota) in
-            [(0, 2, 0), (1, 2, 1000), (5, 5, 1000), (100, 102, 10_000), (1000, 1024, 100_000), (1_000_000, 262_144, 100_000_000)]
-        {
+        for (milli, expect_shares, expect_quota) in [
+            (0, 2, 0),
+            (1, 2, 1000),
+            (5, 5, 1000),
+            (100, 102, 10_000),
+            (1000, 1024, 100_000),
+            (1_000_000, 262_144, 100_000_000),
+        ] {
             assert_eq!((shares(milli), quota(milli)), (expect_shares, expect_quota), "{milli}");
         }
     }
 
     #[test]
     fn a_pod_is_the_sum_or_its_greatest_init_container() {
-        let mut p = pod(vec![container(&[("cpu", "100m")], &[("cpu", "200m")]), container(&[("cpu", "1")], &[])]);
+        let mut p =
+            pod(vec![container(&[("cpu", "100m")], &[("cpu", "200m")]), container(&[("cpu", "1")], &[])]);
         assert_eq!((total(&p).cpu_request, total(&p).cpu_limit), (1100, None));
         p.spec.get_or_insert_default().init_containers = Some(vec![container(&[("cpu", "2")], &[])]);
         assert_eq!(total(&p).cpu_request, 2000);

@@ -28,7 +28,9 @@ pub fn config(pod: &Pod, input: &Input) -> Result<v1::PodSandboxConfig, String> 
     let pod_spec = spec::spec(pod);
     let context = pod_spec.security_context.as_ref();
     let (supplemental_groups, supplemental_groups_policy) = security::groups(pod);
-    let privileged = |c: &api::core::v1::Container| c.security_context.as_ref().is_some_and(|s| s.privileged == Some(true));
+    let privileged = |c: &api::core::v1::Container| {
+        c.security_context.as_ref().is_some_and(|s| s.privileged == Some(true))
+    };
     let sysctls = context.and_then(|c| c.sysctls.as_ref()).into_iter().flatten();
     Ok(v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
@@ -67,7 +69,8 @@ pub fn config(pod: &Pod, input: &Input) -> Result<v1::PodSandboxConfig, String> 
 
 fn port_mappings(pod: &Pod) -> Vec<v1::PortMapping> {
     let pod_spec = spec::spec(pod);
-    let ports = pod_spec.containers.iter().chain(spec::init_containers(pod)).flat_map(|c| c.ports.iter().flatten());
+    let ports =
+        pod_spec.containers.iter().chain(spec::init_containers(pod)).flat_map(|c| c.ports.iter().flatten());
     let mapping = |p: &api::core::v1::ContainerPort| v1::PortMapping {
         protocol: match p.protocol.as_deref() {
             Some("UDP") => v1::Protocol::Udp,

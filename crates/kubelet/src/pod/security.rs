@@ -75,7 +75,11 @@ pub fn verify_non_root(pod: &Pod, container: &Container, image: &ImageUser) -> R
 pub fn namespaces(pod: &Pod) -> v1::NamespaceOption {
     let pod_spec = spec::spec(pod);
     let mode = |host: bool, otherwise: v1::NamespaceMode| if host { v1::NamespaceMode::Node } else { otherwise } as i32;
-    let pid = if pod_spec.share_process_namespace == Some(true) { v1::NamespaceMode::Pod } else { v1::NamespaceMode::Container };
+    let pid = if pod_spec.share_process_namespace == Some(true) {
+        v1::NamespaceMode::Pod
+    } else {
+        v1::NamespaceMode::Container
+    };
     v1::NamespaceOption {
         network: mode(spec::host_network(pod), v1::NamespaceMode::Pod),
         pid: mode(pod_spec.host_pid == Some(true), pid),
@@ -89,7 +93,8 @@ pub fn groups(pod: &Pod) -> (Vec<i64>, i32) {
     let Some(context) = &spec::spec(pod).security_context else { return Default::default() };
     let groups = context.fs_group.into_iter().chain(context.supplemental_groups.iter().flatten().copied());
     let strict = context.supplemental_groups_policy.as_deref() == Some("Strict");
-    let policy = if strict { v1::SupplementalGroupsPolicy::Strict } else { v1::SupplementalGroupsPolicy::Merge };
+    let policy =
+        if strict { v1::SupplementalGroupsPolicy::Strict } else { v1::SupplementalGroupsPolicy::Merge };
     (groups.collect(), policy as i32)
 }
 
@@ -107,18 +112,26 @@ fn seccomp(profile: Option<&SeccompProfile>, node: &Node) -> Result<v1::Security
             ("Localhost", Some(name)) if !name.is_empty() => {
                 of(ProfileType::Localhost, Some(&node.seccomp_root.join(name)))
             }
-            ("Localhost", _) => return Err("localhostProfile must be set if seccompProfile type is Localhost.".into()),
+            ("Localhost", _) => {
+                return Err("localhostProfile must be set if seccompProfile type is Localhost.".into());
+            }
             _ => of(ProfileType::Unconfined, None),
         },
     })
 }
 
 /// What the runtime is told.
-pub fn container(pod: &Pod, container: &Container, image: &ImageUser, node: &Node) -> Result<v1::LinuxContainerSecurityContext, String> {
+pub fn container(
+    pod: &Pod,
+    container: &Container,
+    image: &ImageUser,
+    node: &Node,
+) -> Result<v1::LinuxContainerSecurityContext, String> {
     let context = effective(pod, container);
     let (supplemental_groups, supplemental_groups_policy) = groups(pod);
     let unmasked = context.proc_mount.as_deref() == Some("Unmasked");
-    let paths = |list: &[&str]| if unmasked { Vec::new() } else { list.iter().map(|p| (*p).to_owned()).collect() };
+    let paths =
+        |list: &[&str]| if unmasked { Vec::new() } else { list.iter().map(|p| (*p).to_owned()).collect() };
     let user = context.run_as_user.or(image.uid);
     Ok(v1::LinuxContainerSecurityContext {
         capabilities: context.capabilities.as_ref().map(|c| v1::Capability {
@@ -160,14 +173,25 @@ mod tests {
             (json!({}), json!({}), image(Some(0), ""), ""),
             (json!({"runAsNonRoot": true}), json!({}), image(Some(0), ""), "image will run as root"),
             (json!({"runAsNonRoot": true}), json!({"runAsUser": 5}), image(Some(0), ""), ""),
-            (json!({"runAsNonRoot": true, "runAsUser": 0}), json!({}), image(Some(1), ""), "breaks non-root policy"),
+            (
+                json!({"runAsNonRoot": true, "runAsUser": 0}),
+                json!({}),
+                image(Some(1), ""),
+                "breaks non-root policy",
+            ),
             (json!({"runAsNonRoot": true}), json!({"runAsNonRoot": false}), image(Some(0), ""), ""),
             (json!({"runAsNonRoot": true}), json!({}), image(None, "web"), "non-numeric user (web)"),
         ] {
-            let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [], "securityContext": pod_context}})).expect("a pod");
-            let c: Container = serde_json::from_value(json!({"name": "c", "securityContext": own})).expect("a container");
+            let pod: Pod =
+                serde_json::from_value(json!({"spec": {"containers": [], "securityContext": pod_context}}))
+                    .expect("a pod");
+            let c: Container =
+                serde_json::from_value(json!({"name": "c", "securityContext": own})).expect("a container");
             let got = verify_non_root(&pod, &c, &image).err().unwrap_or_default();
-            assert!(if expect.is_empty() { got.is_empty() } else { got.contains(expect) }, "{pod_context} {own}: {got}");
+            assert!(
+                if expect.is_empty() { got.is_empty() } else { got.contains(expect) },
+                "{pod_context} {own}: {got}"
+            );
         }
     }
 
@@ -185,7 +209,10 @@ mod tests {
         assert_eq!(got.run_as_group.map(|v| v.value), Some(8));
         assert_eq!(got.supplemental_groups, [9, 10]);
         assert!(got.no_new_privs && got.readonly_rootfs && got.masked_paths.is_empty());
-        assert_eq!(got.seccomp.map(|s| s.profile_type), Some(v1::security_profile::ProfileType::RuntimeDefault as i32));
+        assert_eq!(
+            got.seccomp.map(|s| s.profile_type),
+            Some(v1::security_profile::ProfileType::RuntimeDefault as i32)
+        );
         assert_eq!(got.namespace_options.map(|n| n.pid), Some(v1::NamespaceMode::Pod as i32));
     }
 }

@@ -88,11 +88,18 @@ pub fn status(input: &Input) -> PodStatus {
     out.init_container_statuses = list(spec::init_containers(pod), &old.init_container_statuses, true);
     out.ephemeral_container_statuses = list(&ephemeral, &old.ephemeral_container_statuses, false);
 
-    let all: Vec<ContainerStatus> =
-        out.init_container_statuses.iter().flatten().chain(out.container_statuses.iter().flatten()).cloned().collect();
+    let all: Vec<ContainerStatus> = out
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(out.container_statuses.iter().flatten())
+        .cloned()
+        .collect();
     let mut phase = phase(pod, &all, input.terminal).to_owned();
     for earlier in [old.phase.as_deref(), spec::status(pod).phase.as_deref()] {
-        if let Some(earlier) = earlier.filter(|e| spec::is_terminal(Some(e)) && !spec::is_terminal(Some(&phase))) {
+        if let Some(earlier) =
+            earlier.filter(|e| spec::is_terminal(Some(e)) && !spec::is_terminal(Some(&phase)))
+        {
             phase = earlier.to_owned();
         }
     }
@@ -117,7 +124,9 @@ pub fn status(input: &Input) -> PodStatus {
     let previous = old.conditions.as_deref().unwrap_or_default();
     for c in &mut all_conditions {
         let before = previous.iter().find(|p| p.type_ == c.type_);
-        if let Some(since) = before.filter(|p| p.status == c.status).and_then(|p| p.last_transition_time.clone()) {
+        if let Some(since) =
+            before.filter(|p| p.status == c.status).and_then(|p| p.last_transition_time.clone())
+        {
             c.last_transition_time = Some(since);
         } else if OWNED.contains(&c.type_.as_str()) {
             c.last_transition_time = Some(seconds(input.now));
@@ -193,7 +202,12 @@ fn state_of(seen: &Seen, runtime: &str, old: Option<&ContainerStatus>) -> Contai
     }
 }
 
-fn container_status(input: &Input, container: &Container, previous: &[ContainerStatus], init: bool) -> ContainerStatus {
+fn container_status(
+    input: &Input,
+    container: &Container,
+    previous: &[ContainerStatus],
+    init: bool,
+) -> ContainerStatus {
     let pod = input.pod;
     let old = previous.iter().find(|s| s.name == container.name);
     let seen: Vec<&Seen> =
@@ -270,7 +284,9 @@ fn container_status(input: &Input, container: &Container, previous: &[ContainerS
                 ..ContainerStateTerminated::default()
             }));
         }
-    } else if !(init && newest.is_some_and(|s| s.state == State::Exited && s.exit_code == 0 && !spec::is_sidecar(container)))
+    } else if !(init
+        && newest
+            .is_some_and(|s| s.state == State::Exited && s.exit_code == 0 && !spec::is_sidecar(container)))
         && should_start(pod, container, input.observed)
         && let Some((reason, message)) = input.reasons.get(&container.name)
     {
@@ -285,7 +301,13 @@ fn container_status(input: &Input, container: &Container, previous: &[ContainerS
 }
 
 /// Sets `started` and `ready`.
-fn probe_results(input: &Input, container: &Container, newest: Option<&Seen>, init: bool, out: &mut ContainerStatus) {
+fn probe_results(
+    input: &Input,
+    container: &Container,
+    newest: Option<&Seen>,
+    init: bool,
+    out: &mut ContainerStatus,
+) {
     let running = newest.filter(|_| out.state.as_ref().is_some_and(|s| s.running.is_some()));
     if init && !spec::is_sidecar(container) {
         let ended = out.state.as_ref().and_then(|s| s.terminated.as_ref());
@@ -416,7 +438,8 @@ pub fn phase(pod: &Pod, statuses: &[ContainerStatus], terminal: bool) -> &'stati
 /// makes it fail for another pod of the same name.
 pub fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Option<serde_json::Value> {
     use serde_json::{Map, Value, json};
-    let (Ok(Value::Object(old)), Ok(Value::Object(new))) = (serde_json::to_value(old), serde_json::to_value(new))
+    let (Ok(Value::Object(old)), Ok(Value::Object(new))) =
+        (serde_json::to_value(old), serde_json::to_value(new))
     else {
         return None;
     };

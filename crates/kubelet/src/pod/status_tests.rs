@@ -2,7 +2,8 @@ use super::super::observed::Sandbox;
 use super::*;
 
 fn pod(policy: &str, inits: &[&str], names: &[&str]) -> Pod {
-    let container = |name: &&str| Container { name: (*name).into(), image: Some("img".into()), ..Container::default() };
+    let container =
+        |name: &&str| Container { name: (*name).into(), image: Some("img".into()), ..Container::default() };
     let mut pod = Pod::default();
     pod.metadata.uid = Some("u".into());
     pod.metadata.generation = Some(1);
@@ -16,7 +17,8 @@ fn pod(policy: &str, inits: &[&str], names: &[&str]) -> Pod {
 /// `a` running, `a:3` ended with 3, `a+` created.
 fn seen(text: &str) -> Seen {
     let name: String = text.chars().take_while(|c| c.is_alphanumeric()).collect();
-    let mut c = Seen { id: format!("id-{name}"), state: State::Running, image: "img".into(), ..Seen::default() };
+    let mut c =
+        Seen { id: format!("id-{name}"), state: State::Running, image: "img".into(), ..Seen::default() };
     match &text[name.len()..] {
         "" => {}
         "+" => c.state = State::Created,
@@ -74,12 +76,18 @@ fn phases() {
     for (policy, inits, names, containers, terminal, expect) in cases {
         let pod = pod(policy, inits, names);
         let got = make(&pod, &PodStatus::default(), &observed(containers), &Reasons::new(), *terminal);
-        assert_eq!(got.phase.as_deref(), Some(*expect), "{policy} {inits:?} {containers:?} terminal {terminal}");
+        assert_eq!(
+            got.phase.as_deref(),
+            Some(*expect),
+            "{policy} {inits:?} {containers:?} terminal {terminal}"
+        );
     }
 }
 
 fn conditions(status: &PodStatus) -> String {
-    let word = |c: &PodCondition| format!("{}={}{}", c.type_, c.status, c.reason.as_ref().map_or(String::new(), |r| format!("({r})")));
+    let word = |c: &PodCondition| {
+        format!("{}={}{}", c.type_, c.status, c.reason.as_ref().map_or(String::new(), |r| format!("({r})")))
+    };
     status.conditions.iter().flatten().map(word).collect::<Vec<_>>().join(" ")
 }
 
@@ -143,7 +151,12 @@ fn transition_times_stay_until_the_status_changes() {
     };
     let second = later(&first, &["a"]);
     let at = |s: &PodStatus, t: &str| {
-        s.conditions.iter().flatten().find(|c| c.type_ == t).and_then(|c| c.last_transition_time.clone()).map(|t| t.0.as_second())
+        s.conditions
+            .iter()
+            .flatten()
+            .find(|c| c.type_ == t)
+            .and_then(|c| c.last_transition_time.clone())
+            .map(|t| t.0.as_second())
     };
     assert_eq!(at(&second, "Initialized"), Some(1_700_000_000));
     assert_eq!(at(&second, "Ready"), Some(1_700_000_060), "it became unready");
@@ -157,7 +170,8 @@ fn transition_times_stay_until_the_status_changes() {
 fn a_terminal_phase_is_final() {
     let mut pod = pod("Always", &[], &["a"]);
     pod.status.get_or_insert_default().phase = Some("Failed".into());
-    let old = PodStatus { phase: Some("Failed".into()), reason: Some("Evicted".into()), ..PodStatus::default() };
+    let old =
+        PodStatus { phase: Some("Failed".into()), reason: Some("Evicted".into()), ..PodStatus::default() };
     let got = make(&pod, &old, &observed(&["a"]), &Reasons::new(), false);
     assert_eq!((got.phase.as_deref(), got.reason.as_deref()), (Some("Failed"), Some("Evicted")));
 }

@@ -120,7 +120,8 @@ impl Probes {
                 continue;
             }
             let Some(container) = spec::container(pod, &seen.name) else { continue };
-            let regular_init = spec::init_containers(pod).iter().any(|c| c.name == seen.name && !spec::is_sidecar(c));
+            let regular_init =
+                spec::init_containers(pod).iter().any(|c| c.name == seen.name && !spec::is_sidecar(c));
             if regular_init {
                 continue;
             }
@@ -158,7 +159,8 @@ impl Probes {
                 container: container.clone(),
                 id: seen.id.clone(),
                 ip: ip.to_owned(),
-                started_at: Timestamp::from_nanosecond(i128::from(seen.started_at)).unwrap_or(Timestamp::UNIX_EPOCH),
+                started_at: Timestamp::from_nanosecond(i128::from(seen.started_at))
+                    .unwrap_or(Timestamp::UNIX_EPOCH),
                 results: results.clone(),
                 started: started.clone(),
                 wake: wake.clone(),

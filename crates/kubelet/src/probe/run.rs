@@ -25,7 +25,13 @@ pub enum Done {
 }
 
 /// Runs a probe; an error means that it could not be carried out.
-pub async fn run(client: &cri::Client, id: &str, ip: &str, container: &Container, probe: &Probe) -> Result<Done, String> {
+pub async fn run(
+    client: &cri::Client,
+    id: &str,
+    ip: &str,
+    container: &Container,
+    probe: &Probe,
+) -> Result<Done, String> {
     let seconds = probe.timeout_seconds.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0).unwrap_or(1);
     let timeout = Duration::from_secs(seconds);
     if let Some(action) = &probe.exec {
@@ -84,7 +90,12 @@ async fn http(mut target: http_get::Target, timeout: Duration) -> Done {
             300..=399 => match answer.location.as_deref().map(|l| target.redirected(l)) {
                 Some(Some(next)) => target = next,
                 // Elsewhere: this server at least answers.
-                _ => return Done::Warning(format!("Probe terminated redirects, Response body: {}", answer.body)),
+                _ => {
+                    return Done::Warning(format!(
+                        "Probe terminated redirects, Response body: {}",
+                        answer.body
+                    ));
+                }
             },
             status => return Done::Failure(format!("HTTP probe failed with statuscode: {status}")),
         }
@@ -106,13 +117,17 @@ async fn grpc(host: &str, port: u16, service: &str, timeout: Duration) -> Done {
     let failed = |what: String| Done::Failure(what);
     let exchange = async {
         let stream = TcpStream::connect((host, port)).await.map_err(|e| http_get::go_error(&e))?;
-        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .map_err(|e| e.to_string())?;
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .map_err(|e| e.to_string())?;
         let driver = tokio::spawn(connection);
         let mut message = BytesMut::new();
         if !service.is_empty() {
-            message.extend_from_slice(&[0x0a, u8::try_from(service.len()).map_err(|_| "the service's name is too long")?]);
+            message.extend_from_slice(&[
+                0x0a,
+                u8::try_from(service.len()).map_err(|_| "the service's name is too long")?,
+            ]);
             message.extend_from_slice(service.as_bytes());
         }
         let mut frame = BytesMut::from(&[0u8][..]);
@@ -129,15 +144,21 @@ async fn grpc(host: &str, port: u16, service: &str, timeout: Duration) -> Done {
         let headers = response.headers().clone();
         let collected = response.into_body().collect().await.map_err(|e| e.to_string())?;
         driver.abort();
-        let code = |h: &http::HeaderMap| h.get("grpc-status").and_then(|v| v.to_str().ok()?.parse::<u32>().ok());
+        let code =
+            |h: &http::HeaderMap| h.get("grpc-status").and_then(|v| v.to_str().ok()?.parse::<u32>().ok());
         let status = collected.trailers().and_then(code).or_else(|| code(&headers)).unwrap_or_default();
         let body = collected.to_bytes();
         Ok::<_, String>((status, body.get(5..).map(<[u8]>::to_vec).unwrap_or_default()))
     };
     match tokio::time::timeout(timeout, exchange).await {
-        Err(_) => failed(format!("timeout: failed to connect service \"{host}:{port}\" within {}", crate::pod::backoff::go_duration(timeout))),
+        Err(_) => failed(format!(
+            "timeout: failed to connect service \"{host}:{port}\" within {}",
+            crate::pod::backoff::go_duration(timeout)
+        )),
         Ok(Err(error)) => failed(format!("error: {error}")),
-        Ok(Ok((12, _))) => failed("error: this server does not implement the grpc health protocol (grpc.health.v1.Health)".into()),
+        Ok(Ok((12, _))) => failed(
+            "error: this server does not implement the grpc health protocol (grpc.health.v1.Health)".into(),
+        ),
         Ok(Ok((0, body))) => match body.as_slice() {
             [0x08, 1, ..] => Done::Success,
             [0x08, n, ..] => failed(format!("service unhealthy (responded with {n:?})")),
@@ -171,7 +192,8 @@ mod tests {
                     }
                     _ => "500 No\r\n",
                 };
-                let _ = stream.write_all(format!("HTTP/1.1 {answer}Content-Length: 0\r\n\r\n").as_bytes()).await;
+                let _ =
+                    stream.write_all(format!("HTTP/1.1 {answer}Content-Length: 0\r\n\r\n").as_bytes()).await;
             }
         });
         port
@@ -192,7 +214,8 @@ mod tests {
                 port: api::intstr::IntOrString::Int(i32::from(port)),
                 ..Default::default()
             };
-            let target = http_get::target(&action, &Container::default(), "127.0.0.1", "probe").expect("a target");
+            let target =
+                http_get::target(&action, &Container::default(), "127.0.0.1", "probe").expect("a target");
             let got = match http(target, Duration::from_millis(300)).await {
                 Done::Success => String::new(),
                 Done::Warning(_) => "warning".into(),
@@ -206,7 +229,12 @@ mod tests {
     async fn tcp_answers() {
         let port = server().await;
         assert_eq!(tcp("127.0.0.1", port, Duration::from_secs(1)).await, Done::Success);
-        let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind").local_addr().expect("address").port();
+        let free = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("bind")
+            .local_addr()
+            .expect("address")
+            .port();
         let expect = format!("dial tcp 127.0.0.1:{free}: connect: connection refused");
         assert_eq!(tcp("127.0.0.1", free, Duration::from_secs(1)).await, Done::Failure(expect));
     }

@@ -72,7 +72,11 @@ mod tests {
             (1, 2, "fufu", "----"),
             (1, 2, "uu", "-f"),
         ] {
-            let probe = Probe { success_threshold: Some(success), failure_threshold: Some(failure), ..Probe::default() };
+            let probe = Probe {
+                success_threshold: Some(success),
+                failure_threshold: Some(failure),
+                ..Probe::default()
+            };
             let mut series = Series::new(&probe);
             let got: String = outcomes
                 .chars()

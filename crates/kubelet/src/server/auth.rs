@@ -61,10 +61,17 @@ impl Auth {
     }
 
     /// Lets a request pass or says why not. `certificate` is a client certificate that TLS has verified.
-    pub async fn check<B>(&self, request: &Request<B>, certificate: Option<&[u8]>, node: &str) -> Result<(), Refusal> {
+    pub async fn check<B>(
+        &self,
+        request: &Request<B>,
+        certificate: Option<&[u8]>,
+        node: &str,
+    ) -> Result<(), Refusal> {
         let user = match self.user(request, certificate).await {
             Ok(Some(user)) => user,
-            Ok(None) => return Err(Refusal { status: StatusCode::UNAUTHORIZED, text: "Unauthorized".into() }),
+            Ok(None) => {
+                return Err(Refusal { status: StatusCode::UNAUTHORIZED, text: "Unauthorized".into() });
+            }
             Err(error) => {
                 tracing::warn!("asking who a token belongs to: {error}");
                 return Err(Refusal { status: StatusCode::UNAUTHORIZED, text: "Unauthorized".into() });
@@ -98,7 +105,11 @@ impl Auth {
         Err(Refusal { status: StatusCode::FORBIDDEN, text })
     }
 
-    async fn user<B>(&self, request: &Request<B>, certificate: Option<&[u8]>) -> Result<Option<User>, String> {
+    async fn user<B>(
+        &self,
+        request: &Request<B>,
+        certificate: Option<&[u8]>,
+    ) -> Result<Option<User>, String> {
         if let Some(user) = certificate.and_then(user_of_certificate) {
             return Ok(Some(user));
         }
@@ -205,14 +216,24 @@ fn verb(method: &http::Method) -> &'static str {
 
 /// The subresources of `nodes` that allow a path; one of them is enough (KEP 2862).
 fn subresources(path: &str) -> Vec<&'static str> {
-    let below = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let below =
+        |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let mut out = Vec::new();
-    for (prefix, name) in [("/pods", "pods"), ("/healthz", "healthz"), ("/configz", "configz"), ("/runningpods", "pods")] {
+    for (prefix, name) in
+        [("/pods", "pods"), ("/healthz", "healthz"), ("/configz", "configz"), ("/runningpods", "pods")]
+    {
         if below(prefix) {
             out.push(name);
         }
     }
-    let coarse = [("/stats", "stats"), ("/metrics", "metrics"), ("/logs", "log"), ("/checkpoint", "checkpoint"), ("/statusz", "statusz"), ("/flagz", "configz")];
+    let coarse = [
+        ("/stats", "stats"),
+        ("/metrics", "metrics"),
+        ("/logs", "log"),
+        ("/checkpoint", "checkpoint"),
+        ("/statusz", "statusz"),
+        ("/flagz", "configz"),
+    ];
     out.push(coarse.into_iter().find(|(prefix, _)| below(prefix)).map_or("proxy", |(_, name)| name));
     out
 }

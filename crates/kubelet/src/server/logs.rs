@@ -36,7 +36,10 @@ pub async fn answer(
     };
     let pod = handle.pod();
     if spec::container(&pod, container).is_none() {
-        return text(StatusCode::NOT_FOUND, format!("container {container:?} not found in pod {pod_name:?}\n"));
+        return text(
+            StatusCode::NOT_FOUND,
+            format!("container {container:?} not found in pod {pod_name:?}\n"),
+        );
     }
     let id = match container_id(&handle.status(), pod_name, container, previous) {
         Ok(id) => id,
@@ -47,7 +50,10 @@ pub async fn answer(
         Ok(status) => PathBuf::from(status.log_path),
         Err(error) => {
             let error = crate::images::describe(&error);
-            return text(StatusCode::BAD_REQUEST, format!("failed to try resolving symlinks in path: {error}"));
+            return text(
+                StatusCode::BAD_REQUEST,
+                format!("failed to try resolving symlinks in path: {error}"),
+            );
         }
     };
     let mut file = match std::fs::File::open(&path) {
@@ -60,7 +66,15 @@ pub async fn answer(
     if let Err(error) = from.and_then(|from| file.seek(SeekFrom::Start(from))) {
         return text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
     }
-    let reader = Reader { file, path, id, client, follow: options.follow, formatter: Formatter::new(options), last: false };
+    let reader = Reader {
+        file,
+        path,
+        id,
+        client,
+        follow: options.follow,
+        formatter: Formatter::new(options),
+        last: false,
+    };
     let stream = futures::stream::unfold(reader, |mut reader| async move {
         let piece = reader.next().await?;
         Some((piece.map(Frame::data), reader))
@@ -145,7 +159,8 @@ impl Reader {
 fn options(pairs: &[(String, String)], now: Timestamp) -> Result<(Options, bool), Response<Body>> {
     let bad = || text(StatusCode::BAD_REQUEST, "{\"message\": \"Unable to decode query.\"}");
     let invalid = || text(StatusCode::UNPROCESSABLE_ENTITY, "{\"message\": \"Invalid request.\"}");
-    let get = |name: &str| pairs.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty());
+    let get =
+        |name: &str| pairs.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty());
     let flag = |name: &str| match get(name) {
         None => Ok(false),
         Some(v) => match v {
@@ -162,7 +177,11 @@ fn options(pairs: &[(String, String)], now: Timestamp) -> Result<(Options, bool)
     };
     let (limit, since) = (number("limitBytes")?, number("sinceSeconds")?);
     let since_time = get("sinceTime").map(|v| v.parse::<Timestamp>().map_err(|_| bad())).transpose()?;
-    if tail.is_some_and(|t| t < 0) || limit.is_some_and(|l| l < 1) || since.is_some_and(|s| s < 1) || (since.is_some() && since_time.is_some()) {
+    if tail.is_some_and(|t| t < 0)
+        || limit.is_some_and(|l| l < 1)
+        || since.is_some_and(|s| s < 1)
+        || (since.is_some() && since_time.is_some())
+    {
         return Err(invalid());
     }
     let stream = match get("stream") {
@@ -185,7 +204,8 @@ fn options(pairs: &[(String, String)], now: Timestamp) -> Result<(Options, bool)
 
 /// Which life of a container is meant; the texts are upstream's.
 fn container_id(status: &PodStatus, pod: &str, name: &str, previous: bool) -> Result<String, String> {
-    let lists = [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
+    let lists =
+        [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
     let mut all = lists.into_iter().flatten().flatten();
     let found: Option<&ContainerStatus> = all.find(|s| s.name == name);
     let Some(status) = found else {
@@ -227,11 +247,26 @@ mod tests {
         for (state, last, previous, expect) in [
             (json!({"running": {}}), json!({}), false, "now"),
             (json!({"running": {}}), ended("containerd://old"), true, "old"),
-            (json!({"running": {}}), json!({}), true, "previous terminated container \"c\" in pod \"p\" not found"),
+            (
+                json!({"running": {}}),
+                json!({}),
+                true,
+                "previous terminated container \"c\" in pod \"p\" not found",
+            ),
             (ended("containerd://now"), json!({}), false, "now"),
             (json!({"waiting": {"reason": "CrashLoopBackOff"}}), ended("containerd://old"), false, "old"),
-            (json!({"waiting": {"reason": "ErrImagePull"}}), json!({}), false, "container \"c\" in pod \"p\" is waiting to start: image can't be pulled"),
-            (json!({"waiting": {"reason": "ContainerCreating"}}), json!({}), false, "container \"c\" in pod \"p\" is waiting to start: ContainerCreating"),
+            (
+                json!({"waiting": {"reason": "ErrImagePull"}}),
+                json!({}),
+                false,
+                "container \"c\" in pod \"p\" is waiting to start: image can't be pulled",
+            ),
+            (
+                json!({"waiting": {"reason": "ContainerCreating"}}),
+                json!({}),
+                false,
+                "container \"c\" in pod \"p\" is waiting to start: ContainerCreating",
+            ),
         ] {
             let status = json!({"containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0, "containerID": "containerd://now", "state": state, "lastState": last}]});
             let status: PodStatus = serde_json::from_value(status).expect("a status");

@@ -46,7 +46,10 @@ pub async fn summary(shared: &Shared) -> Response<Body> {
         let pod = handle.pod();
         let mut entry = usage(&context.tree.pod(&pod));
         if let Some(entry) = entry.as_object_mut() {
-            entry.insert("podRef".into(), json!({"name": spec::name(&pod), "namespace": spec::namespace(&pod), "uid": spec::uid(&pod)}));
+            entry.insert(
+                "podRef".into(),
+                json!({"name": spec::name(&pod), "namespace": spec::namespace(&pod), "uid": spec::uid(&pod)}),
+            );
             entry.insert("startTime".into(), json!(handle.status().start_time));
         }
         pods.push(entry);

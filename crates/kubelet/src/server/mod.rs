@@ -137,7 +137,9 @@ async fn route(request: Request<Incoming>, shared: &Shared) -> Response<Body> {
         ("containerLogs", [namespace, pod, container]) if get => {
             logs::answer(&request, shared, namespace, pod, container).await
         }
-        ("exec", [namespace, pod, container]) => stream::exec(request, shared, namespace, pod, None, container).await,
+        ("exec", [namespace, pod, container]) => {
+            stream::exec(request, shared, namespace, pod, None, container).await
+        }
         ("exec", [namespace, pod, uid, container]) => {
             stream::exec(request, shared, namespace, pod, Some(uid), container).await
         }
@@ -147,7 +149,9 @@ async fn route(request: Request<Incoming>, shared: &Shared) -> Response<Body> {
         ("attach", [namespace, pod, uid, container]) => {
             stream::attach(request, shared, namespace, pod, Some(uid), container).await
         }
-        ("portForward", [namespace, pod]) => stream::port_forward(request, shared, namespace, pod, None).await,
+        ("portForward", [namespace, pod]) => {
+            stream::port_forward(request, shared, namespace, pod, None).await
+        }
         ("portForward", [namespace, pod, uid]) => {
             stream::port_forward(request, shared, namespace, pod, Some(uid)).await
         }
@@ -264,7 +268,8 @@ fn decode(text: &str) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(b) = bytes.get(at) {
-        let hex = bytes.get(at + 1..at + 3).and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok());
+        let hex =
+            bytes.get(at + 1..at + 3).and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok());
         match (b, hex) {
             (b'%', Some(byte)) => {
                 out.push(byte);
@@ -282,7 +287,8 @@ fn decode(text: &str) -> String {
 mod tests {
     #[test]
     fn queries_are_decoded() {
-        let uri: http::Uri = "/x?command=sh&command=-c&command=echo%20a%2Bb+c&tty&bad=%zz".parse().expect("a uri");
+        let uri: http::Uri =
+            "/x?command=sh&command=-c&command=echo%20a%2Bb+c&tty&bad=%zz".parse().expect("a uri");
         let got: Vec<String> = super::query(&uri).into_iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(got, ["command=sh", "command=-c", "command=echo a+b c", "tty=", "bad=%zz"]);
     }

@@ -34,11 +34,21 @@ fn wants(pairs: &[(String, String)]) -> Result<Wants, &'static str> {
         stderr: flag(["error", "stderr"]) && !tty,
         tty,
     };
-    if out.stdin || out.stdout || out.stderr { Ok(out) } else { Err("you must specify at least 1 of stdin, stdout, stderr") }
+    if out.stdin || out.stdout || out.stderr {
+        Ok(out)
+    } else {
+        Err("you must specify at least 1 of stdin, stdout, stderr")
+    }
 }
 
 /// The id of a running container.
-async fn running(shared: &Shared, namespace: &str, pod: &str, uid: Option<&str>, name: &str) -> Result<String, Response<Body>> {
+async fn running(
+    shared: &Shared,
+    namespace: &str,
+    pod: &str,
+    uid: Option<&str>,
+    name: &str,
+) -> Result<String, Response<Body>> {
     let observed = observed(shared, namespace, pod, uid).await?;
     match observed.container(name).filter(|c| c.state == State::Running) {
         Some(container) => Ok(container.id.clone()),
@@ -119,7 +129,8 @@ pub async fn port_forward(
     uid: Option<&str>,
 ) -> Response<Body> {
     let pairs = query(request.uri());
-    let ports = pairs.iter().filter(|(k, _)| matches!(k.as_str(), "port" | "ports")).flat_map(|(_, v)| v.split(','));
+    let ports =
+        pairs.iter().filter(|(k, _)| matches!(k.as_str(), "port" | "ports")).flat_map(|(_, v)| v.split(','));
     let Ok(port) = ports.map(str::parse::<i32>).collect::<Result<Vec<_>, _>>() else {
         return text(StatusCode::BAD_REQUEST, "unable to parse the ports");
     };
@@ -139,13 +150,16 @@ async fn join(request: Request<Incoming>, address: Result<String, cri::Error>) -
     let address = match address {
         Ok(address) => address,
         Err(error) => {
-            let status = if error.is_not_found() { StatusCode::NOT_FOUND } else { StatusCode::INTERNAL_SERVER_ERROR };
+            let status =
+                if error.is_not_found() { StatusCode::NOT_FOUND } else { StatusCode::INTERNAL_SERVER_ERROR };
             return text(status, crate::images::describe(&error));
         }
     };
     match tunnel(request, &address).await {
         Ok(response) => response,
-        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("connecting to the container runtime: {error}")),
+        Err(error) => {
+            text(StatusCode::INTERNAL_SERVER_ERROR, format!("connecting to the container runtime: {error}"))
+        }
     }
 }
 

@@ -58,9 +58,7 @@ fn stamps(cert: &Path, key: &Path, ca: Option<&Path>) -> Vec<Option<SystemTime>>
 fn load(cert: &Path, key: &Path, ca: Option<&Path>) -> Result<TlsAcceptor, TlsError> {
     let fail = |path: &Path, reason: String| TlsError { path: path.display().to_string(), reason };
     let read = |path: &Path| -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        CertificateDer::pem_file_iter(path)
-            .and_then(Iterator::collect)
-            .map_err(|e| fail(path, e.to_string()))
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|e| fail(path, e.to_string()))
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())

@@ -75,7 +75,10 @@ pub fn write(dir: &Path, files: &Files, stamp: &str, group: Option<u32>) -> io::
 fn check(path: &str) -> io::Result<()> {
     let parts_fine = Path::new(path).components().all(|c| matches!(c, Component::Normal(_)));
     if path.is_empty() || !parts_fine || path.starts_with("..") {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("invalid path {path:?} in a volume")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("invalid path {path:?} in a volume"),
+        ));
     }
     Ok(())
 }
@@ -139,12 +142,17 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let dir = dir.path();
         assert!(write(dir, &files(&[("a", "1"), ("d/x", "2")]), "t1", None).expect("write"));
-        assert!(!write(dir, &files(&[("a", "1"), ("d/x", "2")]), "t2", None).expect("write"), "nothing changed");
+        assert!(
+            !write(dir, &files(&[("a", "1"), ("d/x", "2")]), "t2", None).expect("write"),
+            "nothing changed"
+        );
         assert_eq!(fs::read_to_string(dir.join("d/x")).expect("read"), "2");
         assert_eq!(fs::metadata(dir.join("a")).expect("meta").mode() & 0o777, 0o640);
         assert!(write(dir, &files(&[("a", "3"), ("b", "4")]), "t3", None).expect("write"));
-        let mut names: Vec<String> =
-            fs::read_dir(dir).expect("list").map(|e| e.expect("entry").file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = fs::read_dir(dir)
+            .expect("list")
+            .map(|e| e.expect("entry").file_name().to_string_lossy().into_owned())
+            .collect();
         names.sort();
         assert_eq!(names, ["..data", "..t3", "a", "b"]);
         assert_eq!(fs::read_to_string(dir.join("a")).expect("read"), "3");

@@ -20,9 +20,9 @@ pub fn volume_mounts(
     let mut out = Vec::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let name = &mount.name;
-        let path = paths
-            .get(name)
-            .ok_or_else(|| format!("cannot find volume {name:?} to mount into container {:?}", container.name))?;
+        let path = paths.get(name).ok_or_else(|| {
+            format!("cannot find volume {name:?} to mount into container {:?}", container.name)
+        })?;
         let mut part = mount.sub_path.clone().unwrap_or_default();
         if let Some(expression) = mount.sub_path_expr.as_deref().filter(|e| !e.is_empty()) {
             part = expand(expression, variables)?;
@@ -30,7 +30,8 @@ pub fn volume_mounts(
         let host_path = if part.is_empty() {
             path.clone()
         } else {
-            let target = pod_dir.join("volume-subpaths").join(name).join(&container.name).join(index.to_string());
+            let target =
+                pod_dir.join("volume-subpaths").join(name).join(&container.name).join(index.to_string());
             subpath::prepare(path, &part, &target)
                 .map_err(|e| format!("{e} for volumeMount {name:?} of container {:?}", container.name))?
         };

@@ -53,7 +53,15 @@ pub fn payload(pod: &Pod, volume: &Volume, resolved: &Resolved) -> Result<Option
     let mut files = Files::new();
     if let Some(v) = &volume.config_map {
         let optional = v.optional == Some(true);
-        config_map(&mut files, namespace, &v.name, v.items.as_deref(), optional, mode(v.default_mode), resolved)?;
+        config_map(
+            &mut files,
+            namespace,
+            &v.name,
+            v.items.as_deref(),
+            optional,
+            mode(v.default_mode),
+            resolved,
+        )?;
     } else if let Some(v) = &volume.secret {
         let optional = v.optional == Some(true);
         let name = v.secret_name.as_deref().unwrap_or_default();
@@ -195,7 +203,9 @@ mod tests {
 
     #[test]
     fn files_of_volumes() {
-        let map: ConfigMap = serde_json::from_value(json!({"data": {"a": "1", "b": "2"}, "binaryData": {"c": "AAE="}})).expect("a map");
+        let map: ConfigMap =
+            serde_json::from_value(json!({"data": {"a": "1", "b": "2"}, "binaryData": {"c": "AAE="}}))
+                .expect("a map");
         let secret: Secret = serde_json::from_value(json!({"data": {"s": "eA=="}})).expect("a secret");
         let sources = Sources {
             config_maps: [("m".into(), Found::Yes(Arc::new(map)))].into(),
@@ -204,7 +214,8 @@ mod tests {
         };
         let tokens = [(TokenKey { audience: String::new(), seconds: 3607 }, "tok".to_owned())].into();
         let facts = Facts::default();
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n"}})).expect("a pod");
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n"}})).expect("a pod");
         let check = |volume: serde_json::Value, expect: Result<&str, &str>| {
             let volume: Volume = serde_json::from_value(volume).expect("a volume");
             let got = payload(&pod, &volume, &Resolved { sources: &sources, facts: &facts, tokens: &tokens });

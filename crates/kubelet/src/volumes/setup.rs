@@ -52,7 +52,8 @@ pub fn setup(
         if !existed {
             let mode = if group.is_some() { 0o2777 } else { 0o777 };
             chown(path, None, group).map_err(io("changing the owner of", path))?;
-            fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io("changing the mode of", path))?;
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))
+                .map_err(io("changing the mode of", path))?;
         }
         return Ok(false);
     }
@@ -62,16 +63,20 @@ pub fn setup(
     }
     if let Some(group) = group {
         chown(path, None, Some(group)).map_err(io("changing the owner of", path))?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o2777)).map_err(io("changing the mode of", path))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o2777))
+            .map_err(io("changing the mode of", path))?;
     } else if !existed {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).map_err(io("changing the mode of", path))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777))
+            .map_err(io("changing the mode of", path))?;
     }
     let none = Files::new();
     atomic::write(path, files.unwrap_or(&none), stamp, group).map_err(io("writing the volume", path))
 }
 
 fn mount_tmpfs(path: &Path, size: Option<u64>, mode: u32) -> Result<(), String> {
-    let text = |e: linux::Error| format!("{e}: {}", std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default());
+    let text = |e: linux::Error| {
+        format!("{e}: {}", std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default())
+    };
     if linux::mount::is_mount_point(path).map_err(text)? {
         return Ok(());
     }
@@ -88,14 +93,20 @@ fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {
     match kind {
         "" => Ok(()),
         "DirectoryOrCreate" if found.is_none() => fs::create_dir_all(path).map_err(io("making", path)),
-        "DirectoryOrCreate" | "Directory" => found.filter(|f| f.is_dir()).map_or_else(|| fail("a directory"), |_| Ok(())),
+        "DirectoryOrCreate" | "Directory" => {
+            found.filter(|f| f.is_dir()).map_or_else(|| fail("a directory"), |_| Ok(()))
+        }
         "FileOrCreate" if found.is_none() => {
             fs::OpenOptions::new().create(true).append(true).open(path).map(drop).map_err(io("making", path))
         }
         "FileOrCreate" | "File" => found.filter(|f| f.is_file()).map_or_else(|| fail("a file"), |_| Ok(())),
         "Socket" => found.filter(|f| f.is_socket()).map_or_else(|| fail("a socket file"), |_| Ok(())),
-        "CharDevice" => found.filter(|f| f.is_char_device()).map_or_else(|| fail("a character device"), |_| Ok(())),
-        "BlockDevice" => found.filter(|f| f.is_block_device()).map_or_else(|| fail("a block device"), |_| Ok(())),
+        "CharDevice" => {
+            found.filter(|f| f.is_char_device()).map_or_else(|| fail("a character device"), |_| Ok(()))
+        }
+        "BlockDevice" => {
+            found.filter(|f| f.is_block_device()).map_or_else(|| fail("a block device"), |_| Ok(()))
+        }
         other => Err(format!("{other} is an invalid volume type")),
     }
 }
@@ -122,7 +133,9 @@ pub fn teardown(pod_dir: &Path) -> Result<(), String> {
     if !pod_dir.exists() {
         return Ok(());
     }
-    let text = |e: linux::Error| format!("{e}: {}", std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default());
+    let text = |e: linux::Error| {
+        format!("{e}: {}", std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default())
+    };
     linux::mount::unmount_below(pod_dir).map_err(text)?;
     if !linux::mount::mounts_below(pod_dir).map_err(text)?.is_empty() {
         return Err(format!("{} still has mounts", pod_dir.display()));
@@ -152,7 +165,10 @@ mod tests {
         ] {
             let source = HostPathVolumeSource { path: at(name), type_: Some(kind.into()) };
             let got = host_path(&source).err().unwrap_or_default();
-            assert!(if expect.is_empty() { got.is_empty() } else { got.contains(expect) }, "{name} {kind}: {got}");
+            assert!(
+                if expect.is_empty() { got.is_empty() } else { got.contains(expect) },
+                "{name} {kind}: {got}"
+            );
         }
     }
 }

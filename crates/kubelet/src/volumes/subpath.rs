@@ -42,7 +42,8 @@ pub fn prepare(volume: &Path, part: &str, target: &Path) -> Result<PathBuf, Stri
         fs::OpenOptions::new().create(true).append(true).open(target).map_err(hidden)?;
     }
     let opened = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-    linux::mount::bind(&opened, target, linux::mount::Bind::default()).map_err(|_| "failed to prepare subPath".to_owned())?;
+    linux::mount::bind(&opened, target, linux::mount::Bind::default())
+        .map_err(|_| "failed to prepare subPath".to_owned())?;
     Ok(target.to_owned())
 }
 

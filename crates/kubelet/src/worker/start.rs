@@ -37,8 +37,14 @@ impl Worker {
     }
 
     /// Answers whether anything was done, so that another look is due.
-    pub(super) async fn act(&mut self, pod: &Arc<Pod>, observed: &Observed, plan: &Plan) -> Result<bool, String> {
-        let starts = !(plan.start.is_empty() && plan.start_init.is_empty() && plan.start_ephemeral.is_empty());
+    pub(super) async fn act(
+        &mut self,
+        pod: &Arc<Pod>,
+        observed: &Observed,
+        plan: &Plan,
+    ) -> Result<bool, String> {
+        let starts =
+            !(plan.start.is_empty() && plan.start_init.is_empty() && plan.start_ephemeral.is_empty());
         if plan.create_sandbox.is_some() || starts {
             let readiness = self.context.readiness.borrow().clone();
             if let (Err(why), false) = (&readiness.network, spec::host_network(pod)) {
@@ -53,7 +59,12 @@ impl Worker {
         let mut done = false;
         if plan.kill_pod {
             if plan.create_sandbox.is_some() && plan.sandbox_id.is_some() {
-                self.context.events.pod(pod, false, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.");
+                self.context.events.pod(
+                    pod,
+                    false,
+                    "SandboxChanged",
+                    "Pod sandbox changed, it will be killed and re-created.",
+                );
             }
             let grace = spec::grace_seconds(pod);
             self.kill_all(pod, observed, grace).await.map_err(|e| describe(&e))?;
@@ -75,14 +86,21 @@ impl Worker {
         }
 
         let sandbox = self.sandbox_config(pod, plan.create_sandbox.unwrap_or_else(|| attempt(observed)))?;
-        let (mut sandbox_id, mut ips) = (plan.sandbox_id.clone().unwrap_or_default(), observed.ips().to_vec());
+        let (mut sandbox_id, mut ips) =
+            (plan.sandbox_id.clone().unwrap_or_default(), observed.ips().to_vec());
         if plan.create_sandbox.is_some() {
-            fs::create_dir_all(&sandbox.log_directory).map_err(|e| format!("making the log directory: {e}"))?;
+            fs::create_dir_all(&sandbox.log_directory)
+                .map_err(|e| format!("making the log directory: {e}"))?;
             match client.run_pod_sandbox(sandbox.clone(), "").await {
                 Ok(id) => sandbox_id = id,
                 Err(error) => {
                     let text = describe(&error);
-                    self.context.events.pod(pod, true, "FailedCreatePodSandBox", &format!("Failed to create pod sandbox: {text}"));
+                    self.context.events.pod(
+                        pod,
+                        true,
+                        "FailedCreatePodSandBox",
+                        &format!("Failed to create pod sandbox: {text}"),
+                    );
                     return Err(format!("creating the sandbox: {text}"));
                 }
             }
@@ -105,23 +123,24 @@ impl Worker {
         let pod_spec = spec::spec(pod);
         for container in plan.start_init.iter().filter_map(|i| spec::init_containers(pod).get(*i)) {
             if !self.try_start(pod, container, observed, &site).await && !spec::is_sidecar(container) {
-                return Ok(self.after_failure(done));
+                return Ok(done);
             }
             done = true;
         }
         for container in plan.start.iter().filter_map(|i| pod_spec.containers.get(*i)) {
             done |= self.try_start(pod, container, observed, &site).await;
         }
-        Ok(self.after_failure(done))
-    }
-
-    /// A look is also due when nothing was started: the reasons have to be shown.
-    fn after_failure(&self, done: bool) -> bool {
-        done
+        Ok(done)
     }
 
     /// Starts a container or notes why not.
-    async fn try_start(&mut self, pod: &Arc<Pod>, container: &Container, observed: &Observed, site: &Site) -> bool {
+    async fn try_start(
+        &mut self,
+        pod: &Arc<Pod>,
+        container: &Container,
+        observed: &Observed,
+        site: &Site,
+    ) -> bool {
         match self.start(pod, container, observed, site).await {
             Ok(()) => {
                 self.reasons.remove(&container.name);
@@ -160,12 +179,15 @@ impl Worker {
             context.events.container(pod, name, true, "Failed", &format!("Error: {error}"));
             StartError::new(reason, error)
         };
-        let image_ref = context.images.ensure(pod, container, &secrets, &site.sandbox).await.inspect_err(|e| {
-            context.events.container(pod, name, true, "Failed", &format!("Error: {}", e.reason));
-        })?;
+        let image_ref =
+            context.images.ensure(pod, container, &secrets, &site.sandbox).await.inspect_err(|e| {
+                context.events.container(pod, name, true, "Failed", &format!("Error: {}", e.reason));
+            })?;
 
         let target = spec::spec(pod).ephemeral_containers.iter().flatten().find(|c| &c.name == name);
-        let target = target.and_then(|c| observed.container(c.target_container_name.as_deref()?)).map(|c| c.id.clone());
+        let target = target
+            .and_then(|c| observed.container(c.target_container_name.as_deref()?))
+            .map(|c| c.id.clone());
         let config = match self.container_config(pod, container, observed, site, image_ref, target).await {
             Ok(config) => config,
             Err(error) => return Err(failed("CreateContainerConfigError", error)),
@@ -213,7 +235,8 @@ impl Worker {
                 let message = format!("Back-off restarting failed container {name} in pod {full}");
                 self.context.events.container(pod, name, true, "BackOff", &message);
             }
-            let message = format!("back-off {} restarting failed container={name} pod={full}", go_duration(delay));
+            let message =
+                format!("back-off {} restarting failed container={name} pod={full}", go_duration(delay));
             return Err(StartError { reason: "CrashLoopBackOff".into(), message, again: Some(until) });
         }
         self.backoff.next(&key, ended, now);
@@ -256,7 +279,8 @@ impl Worker {
             Some(seen) => seen.restart_count + 1,
             None => restarts_by_log(&context.log_dir(pod).join(&container.name)),
         };
-        fs::create_dir_all(context.log_dir(pod).join(&container.name)).map_err(|e| format!("making the log directory: {e}"))?;
+        fs::create_dir_all(context.log_dir(pod).join(&container.name))
+            .map_err(|e| format!("making the log directory: {e}"))?;
         let image_user = context.runtime.image_user(&image_ref).await.map_err(|e| describe(&e))?;
         container::config(
             pod,
@@ -282,7 +306,8 @@ impl Worker {
         let context = &self.context;
         let (dns, warnings) = context.dns(pod)?;
         for warning in warnings {
-            let reason = if warning.contains("ClusterDNS") { "MissingClusterDNS" } else { "DNSConfigForming" };
+            let reason =
+                if warning.contains("ClusterDNS") { "MissingClusterDNS" } else { "DNSConfigForming" };
             context.events.pod(pod, true, reason, &warning);
         }
         sandbox::config(
@@ -310,7 +335,8 @@ impl Worker {
                     .create(&class, &linux::cgroup::Resources::default())
                     .and_then(|()| cgroups.create(&group, &limits));
                 made.map_err(|e| {
-                    let message = format!("unable to ensure pod container exists: {}", crate::kubelet::text(&e));
+                    let message =
+                        format!("unable to ensure pod container exists: {}", crate::kubelet::text(&e));
                     context.events.pod(pod, true, "FailedCreatePodContainer", &message);
                     message
                 })?;
@@ -319,7 +345,8 @@ impl Worker {
         let dir = context.pod_dir(spec::uid(pod));
         for part in ["volumes", "containers"] {
             let path = dir.join(part);
-            fs::create_dir_all(&path).map_err(|e| format!("error making pod data directories: {}: {e}", path.display()))?;
+            fs::create_dir_all(&path)
+                .map_err(|e| format!("error making pod data directories: {}: {e}", path.display()))?;
         }
         if spec::spec(pod).volumes.iter().flatten().next().is_none() {
             return Ok(());

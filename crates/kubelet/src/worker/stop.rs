@@ -19,7 +19,13 @@ const LEAST_GRACE: i64 = 2;
 
 impl Worker {
     /// Stops one container: hook, signal, and the kill after what is left of the grace.
-    pub(super) async fn kill(&self, pod: &Pod, seen: &Container, message: &str, grace: i64) -> Result<(), cri::Error> {
+    pub(super) async fn kill(
+        &self,
+        pod: &Pod,
+        seen: &Container,
+        message: &str,
+        grace: i64,
+    ) -> Result<(), cri::Error> {
         let context = &self.context;
         context.events.container(pod, &seen.name, false, "Killing", message);
         let begun = tokio::time::Instant::now();
@@ -63,10 +69,18 @@ impl Worker {
     }
 
     /// Stops everything that runs: sidecars after the others, in reverse order.
-    pub(super) async fn kill_all(&self, pod: &Pod, observed: &Observed, grace: i64) -> Result<(), cri::Error> {
+    pub(super) async fn kill_all(
+        &self,
+        pod: &Pod,
+        observed: &Observed,
+        grace: i64,
+    ) -> Result<(), cri::Error> {
         let begun = tokio::time::Instant::now();
-        let sidecars: Vec<&str> =
-            spec::init_containers(pod).iter().filter(|c| spec::is_sidecar(c)).map(|c| c.name.as_str()).collect();
+        let sidecars: Vec<&str> = spec::init_containers(pod)
+            .iter()
+            .filter(|c| spec::is_sidecar(c))
+            .map(|c| c.name.as_str())
+            .collect();
         let alive = |c: &&Container| matches!(c.state, State::Running | State::Unknown);
         let message = |c: &Container| format!("Stopping container {}", c.name);
         let all = observed.containers.iter().filter(alive);
@@ -221,7 +235,11 @@ impl Worker {
             match client.remove_container(&container.id).await {
                 Ok(()) => {
                     self.unlink(&pod, container);
-                    let log = self.context.log_dir(&pod).join(&container.name).join(format!("{}.log", container.restart_count));
+                    let log = self
+                        .context
+                        .log_dir(&pod)
+                        .join(&container.name)
+                        .join(format!("{}.log", container.restart_count));
                     let _ = std::fs::remove_file(log);
                 }
                 Err(error) => tracing::debug!("removing a dead container: {error}"),
@@ -260,21 +278,19 @@ mod tests {
 
     #[test]
     fn the_last_dead_container_stays() {
-        for (containers, keep, expect) in [
-            ("a", 1, ""),
-            ("aX", 1, ""),
-            ("aXX", 1, "2"),
-            ("XXX", 1, "1 2"),
-            ("X", 0, ""),
-            ("aXX", 2, ""),
-        ] {
+        for (containers, keep, expect) in
+            [("a", 1, ""), ("aX", 1, ""), ("aXX", 1, "2"), ("XXX", 1, "1 2"), ("X", 0, ""), ("aXX", 2, "")]
+        {
             let container = |(i, c): (usize, char)| Container {
                 id: i.to_string(),
                 name: "c".into(),
                 state: if c == 'X' { State::Exited } else { State::Running },
                 ..Container::default()
             };
-            let observed = Observed { containers: containers.chars().enumerate().map(container).collect(), ..Observed::default() };
+            let observed = Observed {
+                containers: containers.chars().enumerate().map(container).collect(),
+                ..Observed::default()
+            };
             let ids: Vec<&str> = garbage(&observed, keep).iter().map(|c| c.id.as_str()).collect();
             assert_eq!(ids.join(" "), expect, "{containers} {keep}");
         }

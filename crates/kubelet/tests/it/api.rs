@@ -94,7 +94,11 @@ impl Api {
 
     /// Creates or replaces an object: `put("api/v1", "pods", object)`.
     pub fn put(&self, prefix: &str, resource: &str, mut object: Value) -> Value {
-        let path = format!("{prefix}/{resource}/{}/{}", text(&object, "/metadata/namespace"), text(&object, "/metadata/name"));
+        let path = format!(
+            "{prefix}/{resource}/{}/{}",
+            text(&object, "/metadata/namespace"),
+            text(&object, "/metadata/name")
+        );
         let existed = self.state.lock().expect("lock").objects.contains_key(&path);
         if text(&object, "/metadata/uid").is_empty() {
             let revision = self.state.lock().expect("lock").revision;
@@ -104,7 +108,12 @@ impl Api {
     }
 
     pub fn get(&self, prefix: &str, resource: &str, namespace: &str, name: &str) -> Option<Value> {
-        self.state.lock().expect("lock").objects.get(&format!("{prefix}/{resource}/{namespace}/{name}")).cloned()
+        self.state
+            .lock()
+            .expect("lock")
+            .objects
+            .get(&format!("{prefix}/{resource}/{namespace}/{name}"))
+            .cloned()
     }
 
     pub fn pod(&self, name: &str) -> Option<Value> {
@@ -149,13 +158,24 @@ impl Api {
             Ok(found) => found,
             Err(_) => {
                 let state = self.state.lock().expect("lock");
-                let pods: Vec<&Value> =
-                    state.objects.iter().filter(|(p, _)| p.starts_with("api/v1/pods/")).map(|(_, v)| v).collect();
+                let pods: Vec<&Value> = state
+                    .objects
+                    .iter()
+                    .filter(|(p, _)| p.starts_with("api/v1/pods/"))
+                    .map(|(_, v)| v)
+                    .collect();
                 let events: Vec<String> = state
                     .objects
                     .iter()
                     .filter(|(p, _)| p.starts_with("api/v1/events/"))
-                    .map(|(_, e)| format!("{} {}: {}", text(e, "/involvedObject/name"), text(e, "/reason"), text(e, "/message")))
+                    .map(|(_, e)| {
+                        format!(
+                            "{} {}: {}",
+                            text(e, "/involvedObject/name"),
+                            text(e, "/reason"),
+                            text(e, "/message")
+                        )
+                    })
                     .collect();
                 panic!("never came: {what}\n{pods:#?}\n{events:#?}");
             }
@@ -182,9 +202,16 @@ impl Api {
             }
             Method::GET if at.name.is_empty() => {
                 let state = self.state.lock().expect("lock");
-                let items: Vec<&Value> =
-                    state.objects.iter().filter(|(path, o)| matches(&at, &selector, path, o)).map(|(_, o)| o).collect();
-                reply(200, &json!({"kind": "List", "metadata": {"resourceVersion": state.revision.to_string()}, "items": items}))
+                let items: Vec<&Value> = state
+                    .objects
+                    .iter()
+                    .filter(|(path, o)| matches(&at, &selector, path, o))
+                    .map(|(_, o)| o)
+                    .collect();
+                reply(
+                    200,
+                    &json!({"kind": "List", "metadata": {"resourceVersion": state.revision.to_string()}, "items": items}),
+                )
             }
             Method::GET => match self.state.lock().expect("lock").objects.get(&key) {
                 Some(object) => reply(200, object),
@@ -192,7 +219,10 @@ impl Api {
             },
             Method::POST if at.resource == "tokenreviews" => {
                 let known = text(&body, "/spec/token") == "good";
-                reply(201, &json!({"metadata": {}, "spec": body["spec"], "status": {"authenticated": known, "user": {"username": "u"}}}))
+                reply(
+                    201,
+                    &json!({"metadata": {}, "spec": body["spec"], "status": {"authenticated": known, "user": {"username": "u"}}}),
+                )
             }
             Method::POST if at.resource == "subjectaccessreviews" => {
                 let allowed = text(&body, "/spec/user") == "u";
@@ -208,7 +238,10 @@ impl Api {
                 let name = text(&object, "/metadata/name").to_owned();
                 let key = at.key(&at.namespace, &name);
                 if self.state.lock().expect("lock").objects.contains_key(&key) {
-                    return reply(409, &json!({"kind": "Status", "status": "Failure", "reason": "AlreadyExists", "code": 409, "message": "exists"}));
+                    return reply(
+                        409,
+                        &json!({"kind": "Status", "status": "Failure", "reason": "AlreadyExists", "code": 409, "message": "exists"}),
+                    );
                 }
                 object["metadata"]["uid"] = json!(format!("made-{name}"));
                 reply(201, &self.change("ADDED", &key, object))
@@ -220,7 +253,10 @@ impl Api {
                 };
                 let uid = text(&body, "/metadata/uid");
                 if !uid.is_empty() && uid != text(&object, "/metadata/uid") {
-                    return reply(409, &json!({"kind": "Status", "status": "Failure", "reason": "Conflict", "code": 409, "message": "uid"}));
+                    return reply(
+                        409,
+                        &json!({"kind": "Status", "status": "Failure", "reason": "Conflict", "code": 409, "message": "uid"}),
+                    );
                 }
                 merge(&mut object, &body);
                 reply(200, &self.change("MODIFIED", &key, object))
@@ -243,12 +279,14 @@ impl Api {
             async move {
                 loop {
                     changes.borrow_and_update();
-                    let next = this.state.lock().expect("lock").log.iter().find(|c| c.revision > from).cloned();
+                    let next =
+                        this.state.lock().expect("lock").log.iter().find(|c| c.revision > from).cloned();
                     match next {
                         Some(change) => {
                             from = change.revision;
                             if matches(&at, &selector, &change.path, &change.object) {
-                                let line = json!({"type": change.kind, "object": change.object}).to_string() + "\n";
+                                let line =
+                                    json!({"type": change.kind, "object": change.object}).to_string() + "\n";
                                 return Some((Ok(Frame::data(Bytes::from(line))), (from, changes)));
                             }
                         }
@@ -322,13 +360,22 @@ fn merge(object: &mut Value, patch: &Value) {
 }
 
 fn reply(code: u16, value: &Value) -> Response<Body> {
-    let body = http_body_util::Full::new(Bytes::from(value.to_string())).map_err(|never| match never {}).boxed_unsync();
-    Response::builder().status(code).header("content-type", "application/json").body(body).expect("a response")
+    let body = http_body_util::Full::new(Bytes::from(value.to_string()))
+        .map_err(|never| match never {})
+        .boxed_unsync();
+    Response::builder()
+        .status(code)
+        .header("content-type", "application/json")
+        .body(body)
+        .expect("a response")
 }
 
 fn not_found(at: &Target) -> Response<Body> {
     let message = format!("{} {:?} not found", at.resource, at.name);
-    reply(404, &json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": message}))
+    reply(
+        404,
+        &json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": message}),
+    )
 }
 
 impl Transport for Api {

@@ -39,15 +39,19 @@ async fn a_pod_runs_and_goes() {
         return;
     }
     let mut node = Node::start("n1").await;
-    let api_node = node.api.until("the node ready", |api| {
-        api.get("api/v1", "nodes", "", "n1").filter(ready)
-    });
+    let api_node = node.api.until("the node ready", |api| api.get("api/v1", "nodes", "", "n1").filter(ready));
     let api_node = api_node.await;
     assert_eq!(api_node["status"]["nodeInfo"]["kubeletVersion"], "v1.36.2");
     assert_eq!(api_node["status"]["capacity"]["pods"], "110");
-    node.api.until("the lease", |api| api.get("apis/coordination.k8s.io/v1", "leases", "kube-node-lease", "n1")).await;
+    node.api
+        .until("the lease", |api| api.get("apis/coordination.k8s.io/v1", "leases", "kube-node-lease", "n1"))
+        .await;
 
-    node.api.put("api/v1", "configmaps", json!({"metadata": {"name": "m", "namespace": "default"}, "data": {"k": "v1"}}));
+    node.api.put(
+        "api/v1",
+        "configmaps",
+        json!({"metadata": {"name": "m", "namespace": "default"}, "data": {"k": "v1"}}),
+    );
     node.create("web", json!({
         "serviceAccountName": "sa", "terminationGracePeriodSeconds": 5, "hostname": "web", "subdomain": "sub",
         "containers": [{
@@ -64,7 +68,10 @@ async fn a_pod_runs_and_goes() {
     assert_eq!(pod["status"]["qosClass"], "Guaranteed");
     assert_eq!(node.exec("web", "c", &["cat", "/m/k", "/p/token"]).await, "v1token-of-sa");
     let env = node.exec("web", "c", &["env"]).await;
-    assert!(env.contains(&format!("IP={ip}\n")) && env.contains("KUBERNETES_SERVICE_HOST=10.96.0.1\n"), "{env}");
+    assert!(
+        env.contains(&format!("IP={ip}\n")) && env.contains("KUBERNETES_SERVICE_HOST=10.96.0.1\n"),
+        "{env}"
+    );
     assert_eq!(node.exec("web", "c", &["hostname"]).await, "web\n");
     let hosts = node.exec("web", "c", &["cat", "/etc/hosts"]).await;
     assert!(hosts.ends_with(&format!("{ip}\tweb.sub.default.svc.cluster.local\tweb\n")), "{hosts}");
@@ -74,7 +81,11 @@ async fn a_pod_runs_and_goes() {
     assert_eq!(groups.stats(&group).expect("stats").memory_limit, Some(64 << 20));
 
     // A changed config map reaches the running pod.
-    node.api.put("api/v1", "configmaps", json!({"metadata": {"name": "m", "namespace": "default", "uid": "x"}, "data": {"k": "v2"}}));
+    node.api.put(
+        "api/v1",
+        "configmaps",
+        json!({"metadata": {"name": "m", "namespace": "default", "uid": "x"}, "data": {"k": "v2"}}),
+    );
     let file = node.config.root_dir.join(format!("pods/{uid}/volumes/kubernetes.io~configmap/m/k"));
     node.api.until("the new value", |_| std::fs::read_to_string(&file).ok().filter(|t| t == "v2")).await;
 
@@ -84,7 +95,10 @@ async fn a_pod_runs_and_goes() {
     node.start_kubelet().await;
     tokio::time::sleep(Duration::from_millis(700)).await;
     let pod = until_ready(&node, "web").await;
-    assert_eq!((&container(&pod, "c")["containerID"], &container(&pod, "c")["restartCount"]), (&before, &json!(0)));
+    assert_eq!(
+        (&container(&pod, "c")["containerID"], &container(&pod, "c")["restartCount"]),
+        (&before, &json!(0))
+    );
 
     tokio::time::sleep(Duration::from_millis(300)).await;
     let get = |path: &str, token: &str| https(node.address, path.to_owned(), token.to_owned());
@@ -94,6 +108,12 @@ async fn a_pod_runs_and_goes() {
     assert_eq!(get("/pods", "").await, (401, "Unauthorized".into()));
     assert_eq!(get("/pods", "bad").await.0, 401);
     assert!(get("/pods", "good").await.1.contains("\"web\""));
+    // The runtime's stream passes through: WebSocket frames with the command's output.
+    let out =
+        upgraded(node.address, "/exec/default/web/c?output=1&error=1&command=echo&command=over%20there")
+            .await;
+    assert!(out.contains("HTTP/1.1 101") && out.contains("over there"), "{out}");
+    assert!(upgraded(node.address, "/exec/default/web/none?output=1&command=echo").await.contains("404"));
     assert!(get("/metrics", "good").await.1.contains("kubelet_running_pods 1"));
 
     node.api.delete_pod("web", 5);
@@ -120,7 +140,10 @@ async fn containers_end_in_their_ways() {
         "containers": [{"name": "c", "command": ["sh", "-c", "cat /d/f > /dev/termination-log"], "volumeMounts": [{"name": "d", "mountPath": "/d"}]}],
         "volumes": [{"name": "d", "emptyDir": {"medium": "Memory"}}]}));
     node.create("failed", json!({"restartPolicy": "OnFailure", "activeDeadlineSeconds": 2, "terminationGracePeriodSeconds": 1, "containers": [shell(WAIT)]}));
-    node.create("never", json!({"containers": [{"name": "c", "image": "localhost/none:1", "imagePullPolicy": "Never"}]}));
+    node.create(
+        "never",
+        json!({"containers": [{"name": "c", "image": "localhost/none:1", "imagePullPolicy": "Never"}]}),
+    );
     node.create("invalid", json!({"containers": [{"name": "c", "image": "Not A Name"}]}));
     node.create("waiting", json!({"containers": [{"name": "c", "command": ["sh", "-c", WAIT], "envFrom": [{"configMapRef": {"name": "late"}}]}]}));
 
@@ -137,13 +160,20 @@ async fn containers_end_in_their_ways() {
     let c = container(&crash, "c");
     assert_eq!(c["lastState"]["terminated"]["exitCode"], 3, "{crash:#}");
     let message = c["state"]["waiting"]["message"].as_str().unwrap_or_default().to_owned();
-    assert!(message.starts_with("back-off 10s restarting failed container=c pod=crash_default("), "{message}");
+    assert!(
+        message.starts_with("back-off 10s restarting failed container=c pod=crash_default("),
+        "{message}"
+    );
     assert_eq!(c["restartCount"], 1);
     waiting("never", "ErrImageNeverPull").await;
     waiting("invalid", "InvalidImageName").await;
     let late = waiting("waiting", "CreateContainerConfigError").await;
     assert_eq!(container(&late, "c")["state"]["waiting"]["message"], "configmap \"late\" not found");
-    node.api.put("api/v1", "configmaps", json!({"metadata": {"name": "late", "namespace": "default"}, "data": {}}));
+    node.api.put(
+        "api/v1",
+        "configmaps",
+        json!({"metadata": {"name": "late", "namespace": "default"}, "data": {}}),
+    );
     until_ready(&node, "waiting").await;
 
     let failed = node.api.until("deadline", |api| api.pod("failed").filter(|p| phase(p) == "Failed")).await;
@@ -165,7 +195,10 @@ async fn probes_decide() {
         "startupProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 30},
         "readinessProbe": {"httpGet": {"path": "/page", "port": 8080}, "periodSeconds": 1, "failureThreshold": 1}}]}));
     until_ready(&node, "live").await;
-    let gate = node.api.until("gate started", |api| api.pod("gate").filter(|p| container(p, "c")["started"] == true)).await;
+    let gate = node
+        .api
+        .until("gate started", |api| api.pod("gate").filter(|p| container(p, "c")["started"] == true))
+        .await;
     assert_eq!((phase(&gate), ready(&gate)), ("Running", false));
     node.exec("gate", "c", &["touch", "/tmp/page"]).await;
     until_ready(&node, "gate").await;
@@ -181,7 +214,10 @@ async fn probes_decide() {
     assert!(live["status"]["containerStatuses"][0]["lastState"]["terminated"].is_object(), "{live:#}");
     let events = node.api.events("live");
     assert!(events.iter().any(|(r, _)| r == "Unhealthy"), "{events:?}");
-    assert!(events.iter().any(|(_, m)| m == "Container c failed liveness probe, will be restarted"), "{events:?}");
+    assert!(
+        events.iter().any(|(_, m)| m == "Container c failed liveness probe, will be restarted"),
+        "{events:?}"
+    );
     node.end().await;
 }
 
@@ -202,12 +238,20 @@ async fn what_others_made_and_what_came_from_files() {
 
     // A sandbox of somebody else, and a pod of ours that goes while no kubelet runs.
     let foreign = cri::v1::PodSandboxConfig {
-        metadata: Some(cri::v1::PodSandboxMetadata { name: "f".into(), uid: "f".into(), namespace: "f".into(), attempt: 0 }),
+        metadata: Some(cri::v1::PodSandboxMetadata {
+            name: "f".into(),
+            uid: "f".into(),
+            namespace: "f".into(),
+            attempt: 0,
+        }),
         labels: [("io.kubernetes.pod.uid".to_owned(), "f".to_owned())].into(),
         linux: Some(cri::v1::LinuxPodSandboxConfig {
             cgroup_parent: node.config.cgroup_root.clone(),
             security_context: Some(cri::v1::LinuxSandboxSecurityContext {
-                namespace_options: Some(cri::v1::NamespaceOption { network: cri::v1::NamespaceMode::Node as i32, ..Default::default() }),
+                namespace_options: Some(cri::v1::NamespaceOption {
+                    network: cri::v1::NamespaceMode::Node as i32,
+                    ..Default::default()
+                }),
                 ..Default::default()
             }),
             ..Default::default()
@@ -243,4 +287,26 @@ async fn https(address: std::net::SocketAddr, path: String, token: String) -> (u
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let (body, code) = text.rsplit_once('\n').expect("a code");
     (code.parse().expect("a number"), body.to_owned())
+}
+
+/// An upgrade to WebSocket; what comes within two seconds, head and frames.
+async fn upgraded(address: std::net::SocketAddr, path: &str) -> String {
+    let mut command = tokio::process::Command::new("curl");
+    command.args(["-sk", "-i", "-N", "--http1.1", "-m", "2", "-H", "Authorization: Bearer good"]);
+    command.args([
+        "-H",
+        "Connection: Upgrade",
+        "-H",
+        "Upgrade: websocket",
+        "-H",
+        "Sec-WebSocket-Version: 13",
+    ]);
+    command.args([
+        "-H",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "-H",
+        "Sec-WebSocket-Protocol: v4.channel.k8s.io",
+    ]);
+    let output = command.arg(format!("https://{address}{path}")).output().await.expect("curl");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -69,7 +69,10 @@ impl Node {
             .directory("/tmp", 0o1777)
             .copy(Path::new("/usr/bin/busybox"), "/bin/busybox", 0o755)
             .expect("busybox");
-        for applet in ["sh", "cat", "echo", "sleep", "httpd", "ls", "env", "rm", "touch", "test", "true", "hostname", "id"] {
+        for applet in [
+            "sh", "cat", "echo", "sleep", "httpd", "ls", "env", "rm", "touch", "test", "true", "hostname",
+            "id",
+        ] {
             busybox = busybox.symlink(&format!("/bin/{applet}"), "busybox");
         }
         for image in [oci::pause("localhost/pause:1").expect("pause"), busybox] {
@@ -104,8 +107,12 @@ impl Node {
             containerd: Some((stop, running)),
             address: ([127, 0, 0, 1], 0).into(),
         };
-        node.api.put("api/v1", "services", serde_json::json!({"metadata": {"name": "kubernetes", "namespace": "default"},
-            "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "https", "port": 443}]}}));
+        node.api.put(
+            "api/v1",
+            "services",
+            serde_json::json!({"metadata": {"name": "kubernetes", "namespace": "default"},
+            "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "https", "port": 443}]}}),
+        );
         node.start_kubelet().await;
         node
     }
@@ -132,7 +139,10 @@ impl Node {
     pub fn create(&self, name: &str, spec: serde_json::Value) {
         let mut spec = spec;
         spec["nodeName"] = serde_json::json!(self.config.node_name);
-        for (key, value) in [("dnsPolicy", serde_json::json!("ClusterFirst")), ("enableServiceLinks", serde_json::json!(true))] {
+        for (key, value) in [
+            ("dnsPolicy", serde_json::json!("ClusterFirst")),
+            ("enableServiceLinks", serde_json::json!(true)),
+        ] {
             if spec.get(key).is_none() {
                 spec[key] = value;
             }
@@ -156,7 +166,8 @@ impl Node {
         let pod = self.api.pod(pod).expect("a pod");
         let statuses = pod["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
         let status = statuses.iter().find(|s| s["name"] == container).expect("a container");
-        let id = status["containerID"].as_str().expect("an id").trim_start_matches("containerd://").to_owned();
+        let id =
+            status["containerID"].as_str().expect("an id").trim_start_matches("containerd://").to_owned();
         let command: Vec<String> = command.iter().map(|c| (*c).to_owned()).collect();
         let answer = self.cri.exec_sync(&id, &command, Duration::from_secs(10)).await.expect("exec");
         String::from_utf8_lossy(&[answer.stdout, answer.stderr].concat()).into_owned()
@@ -184,7 +195,8 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if self.containerd.is_some() {
-            let stopped = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(self.stop()));
+            let stopped =
+                tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(self.stop()));
             eprintln!("cleaned up: {stopped:?}");
         }
     }
