@@ -92,7 +92,8 @@ mod tests {
     #[test]
     fn renewal_comes_when_a_third_is_left() {
         let authority = Authority::new("kubernetes", None, at(0)).unwrap();
-        let subject = Subject::server("kube-apiserver", vec!["kubernetes".into()], vec!["10.96.0.1".parse().unwrap()]);
+        let subject =
+            Subject::server("kube-apiserver", vec!["kubernetes".into()], vec!["10.96.0.1".parse().unwrap()]);
         let pair = authority.sign(&subject, at(0)).unwrap();
         let check = |day: i64, expect: Option<Due>| {
             assert_eq!(due(Some(&pair.certificate), true, &subject, at(day)), expect, "day {day}");

@@ -44,7 +44,8 @@ pub struct Bundle {
 pub fn ensure(store: &Store, wanted: &Wanted, now: Timestamp) -> Result<Bundle> {
     let authority = store.authority("ca", "kubernetes", now)?;
     let front_proxy = store.authority("front-proxy-ca", "front-proxy-ca", now)?;
-    let leaf = |name: &str, subject: &Subject| store.leaf(name, &authority, subject, now).map(|(pair, _)| pair);
+    let leaf =
+        |name: &str, subject: &Subject| store.leaf(name, &authority, subject, now).map(|(pair, _)| pair);
     let (service_account_key, service_account_public_key) = store.service_account_key()?;
     Ok(Bundle {
         api_server: leaf(
@@ -154,7 +155,10 @@ mod tests {
                 &bundle.front_proxy_client,
             ] {
                 let facts = super::super::plan::facts(&pair.certificate).unwrap();
-                assert!(facts.not_before <= now.as_second() && now.as_second() < facts.not_after, "day {day}");
+                assert!(
+                    facts.not_before <= now.as_second() && now.as_second() < facts.not_after,
+                    "day {day}"
+                );
             }
             if let Some(before) = before {
                 // The keys that everybody trusts stay the same.

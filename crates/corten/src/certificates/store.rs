@@ -61,9 +61,8 @@ impl Store {
             self.write(name, &authority.pair)?;
             return Ok(authority);
         };
-        let facts = plan::facts(&pair.certificate).with_context(|| {
-            format!("{} is not a certificate", self.certificate_path(name).display())
-        })?;
+        let facts = plan::facts(&pair.certificate)
+            .with_context(|| format!("{} is not a certificate", self.certificate_path(name).display()))?;
         if !plan::old(&facts, now) {
             return Ok(Authority { pair });
         }
@@ -110,7 +109,8 @@ impl Store {
 
 /// Whether the authority's key has signed the certificate.
 pub fn signed_by(certificate: &str, authority: &str) -> bool {
-    let parse = |pem: &str| x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok().map(|(_, pem)| pem.contents);
+    let parse =
+        |pem: &str| x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok().map(|(_, pem)| pem.contents);
     let Some((leaf, authority)) = parse(certificate).zip(parse(authority)) else { return false };
     let (Ok((_, leaf)), Ok((_, authority))) =
         (X509Certificate::from_der(&leaf), X509Certificate::from_der(&authority))
@@ -126,8 +126,12 @@ pub fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         let mut name = path.as_os_str().to_owned();
         name.push(".new");
         let temporary = PathBuf::from(name);
-        let mut file =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)

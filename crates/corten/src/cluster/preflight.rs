@@ -97,7 +97,10 @@ fn complaint(root: bool, missing: &[Requirement], cni: bool) -> Option<String> {
     packages.dedup();
     let mut text = format!("this machine lacks what a cluster needs:\n{}", lines.join("\n"));
     if !packages.is_empty() {
-        text.push_str(&format!("\nto get it: sudo apt-get install --no-install-recommends {}", packages.join(" ")));
+        text.push_str(&format!(
+            "\nto get it: sudo apt-get install --no-install-recommends {}",
+            packages.join(" ")
+        ));
     }
     Some(text)
 }

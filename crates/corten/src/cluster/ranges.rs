@@ -33,7 +33,8 @@ impl std::str::FromStr for Range {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Range> {
-        let (address, prefix) = text.split_once('/').with_context(|| format!("{text} is not a range a.b.c.d/n"))?;
+        let (address, prefix) =
+            text.split_once('/').with_context(|| format!("{text} is not a range a.b.c.d/n"))?;
         let address = address.parse().with_context(|| format!("{text} is not an IPv4 range"))?;
         let prefix = prefix.parse().ok().filter(|prefix| (8..=30).contains(prefix));
         let prefix = prefix.with_context(|| format!("{text}: the prefix must be between 8 and 30"))?;

@@ -62,7 +62,9 @@ fn first(directory: &Directory, flags: &Flags) -> Result<Settings> {
 fn again(kept: &Settings, flags: &Flags) -> Result<Settings> {
     let fixed = |flag: &str, wanted: Option<String>, kept: String| match wanted {
         Some(wanted) if wanted != kept => {
-            bail!("{flag} is {kept} in this cluster and cannot become {wanted}; a new --data-dir makes a new cluster")
+            bail!(
+                "{flag} is {kept} in this cluster and cannot become {wanted}; a new --data-dir makes a new cluster"
+            )
         }
         _ => Ok(()),
     };

@@ -55,7 +55,11 @@ fn stop(directory: &Directory) -> Result<()> {
     let begin = Instant::now();
     while process::running(&directory.pid_file())?.is_some() {
         if begin.elapsed() > STOP_WITHIN {
-            bail!("process {pid} has not stopped within {} s; its log is {}", STOP_WITHIN.as_secs(), directory.log_file().display());
+            bail!(
+                "process {pid} has not stopped within {} s; its log is {}",
+                STOP_WITHIN.as_secs(),
+                directory.log_file().display()
+            );
         }
         std::thread::sleep(Duration::from_millis(50));
     }

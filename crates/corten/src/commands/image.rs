@@ -45,9 +45,9 @@ pub fn run(command: Command) -> Result<ExitCode> {
 
 /// The socket of the container runtime that the cluster uses.
 fn socket(directory: &Directory) -> Result<PathBuf> {
-    let settings = directory.settings()?.with_context(|| {
-        format!("no cluster in {}: corten up makes one", directory.root.display())
-    })?;
+    let settings = directory
+        .settings()?
+        .with_context(|| format!("no cluster in {}: corten up makes one", directory.root.display()))?;
     let socket = match &settings.container_runtime_endpoint {
         None => directory.containerd_socket(),
         Some(endpoint) => PathBuf::from(endpoint.strip_prefix("unix://").unwrap_or(endpoint)),

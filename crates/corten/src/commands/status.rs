@@ -29,7 +29,10 @@ pub fn run(flags: Flags) -> Result<ExitCode> {
     };
     println!("process     {pid}, {} resident", resident(pid));
     println!("API server  https://127.0.0.1:{}", settings.secure_port);
-    println!("kubeconfig  {}", settings.kubeconfig.clone().unwrap_or_else(|| directory.admin_conf()).display());
+    println!(
+        "kubeconfig  {}",
+        settings.kubeconfig.clone().unwrap_or_else(|| directory.admin_conf()).display()
+    );
     println!("log         {}", directory.log_file().display());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ready = runtime.block_on(async {

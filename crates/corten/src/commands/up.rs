@@ -123,7 +123,10 @@ fn serve(flags: &Flags, directory: &Directory) -> Result<ExitCode> {
         Err(pid) => bail!("the cluster in {} runs already, as process {pid}", directory.root.display()),
     };
     let log = std::env::var_os(DETACHED).map(|_| directory.log_file());
-    logging::start(if flags.v == 0 && log.is_none() { "warn" } else { logging::level(flags.v) }, log.as_deref())?;
+    logging::start(
+        if flags.v == 0 && log.is_none() { "warn" } else { logging::level(flags.v) },
+        log.as_deref(),
+    )?;
     let settings = settings::decide(directory, flags)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -158,7 +161,8 @@ fn serve(flags: &Flags, directory: &Directory) -> Result<ExitCode> {
 /// The first SIGINT or SIGTERM asks for an orderly end.
 pub async fn cancel_on_signal(shutdown: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         return;
     };

@@ -37,7 +37,8 @@ pub fn run(flags: Flags) -> Result<ExitCode> {
         if flags.proxy_mode != "nftables" {
             bail!("--proxy-mode {}: only nftables is built", flags.proxy_mode);
         }
-        let parse = |range: &String| range.parse::<Prefix>().with_context(|| format!("--cluster-cidr {range}"));
+        let parse =
+            |range: &String| range.parse::<Prefix>().with_context(|| format!("--cluster-cidr {range}"));
         let config = Config {
             table: "kube-proxy".to_owned(),
             cluster_cidrs: flags.cluster_cidr.iter().map(parse).collect::<Result<_>>()?,

@@ -73,7 +73,9 @@ impl Leadership {
         world.entropy.fill(&mut random);
         let identity = format!("{}_{:x}", host.to_string_lossy(), u64::from_le_bytes(random));
         let config = LeaderConfig::new("kube-system", name, &identity);
-        LeaderElector::new(config, client, world.clock.clone(), world.entropy.clone()).run(shutdown, work).await;
+        LeaderElector::new(config, client, world.clock.clone(), world.entropy.clone())
+            .run(shutdown, work)
+            .await;
     }
 }
 

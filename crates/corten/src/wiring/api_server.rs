@@ -101,14 +101,17 @@ pub async fn start(
     address: SocketAddr,
     identity: Arc<dyn ResolvesServerCert>,
 ) -> Result<Serving> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("binding the API server to {address}; --secure-port chooses another port"))?;
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("binding the API server to {address}; --secure-port chooses another port")
+    })?;
     let address = listener.local_addr()?;
     let tls = tls::server_config(identity).context("preparing TLS")?;
     let shutdown = CancellationToken::new();
     let listening = tokio::spawn(serve(server.clone(), listener, tls, shutdown.clone()));
-    apiserver::bootstrap::run(&server).await.map_err(anyhow::Error::new).context("laying the first objects")?;
+    apiserver::bootstrap::run(&server)
+        .await
+        .map_err(anyhow::Error::new)
+        .context("laying the first objects")?;
     Ok(Serving { server, address, shutdown, listening })
 }
 

@@ -136,7 +136,13 @@ fn wanted(settings: &Settings) -> Wanted {
         settings.advertise_address,
     ];
     addresses.dedup();
-    let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"];
+    let names = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+        "localhost",
+    ];
     let mut names: Vec<String> = names.map(str::to_owned).into();
     names.push(settings.node_name.clone());
     Wanted {
@@ -153,7 +159,13 @@ fn kubeconfig_paths(directory: &Directory, settings: &Settings) -> Vec<PathBuf> 
 
 fn write_kubeconfigs(paths: &[PathBuf], settings: &Settings, bundle: &Bundle) -> Result<()> {
     let server = format!("https://127.0.0.1:{}", settings.secure_port);
-    let text = kubeconfig::render("corten", &server, &bundle.authority.certificate, "kubernetes-admin", &bundle.admin);
+    let text = kubeconfig::render(
+        "corten",
+        &server,
+        &bundle.authority.certificate,
+        "kubernetes-admin",
+        &bundle.admin,
+    );
     paths.iter().try_for_each(|path| write_file(Path::new(path), text.as_bytes(), 0o600))
 }
 
@@ -211,7 +223,10 @@ async fn node_ready(
     nodes.add_handler(move |event| {
         let status = event.object().status.as_ref();
         let conditions = status.and_then(|status| status.conditions.as_ref());
-        let is = conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        let is = conditions
+            .into_iter()
+            .flatten()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True");
         told.send_replace(is);
     });
     let done = shutdown.child_token();

@@ -20,6 +20,9 @@ pub struct World {
 
 impl World {
     pub fn real() -> World {
-        World { clock: Arc::new(linux::time::SystemClock), entropy: Arc::new(linux::time::SystemEntropy::new()) }
+        World {
+            clock: Arc::new(linux::time::SystemClock),
+            entropy: Arc::new(linux::time::SystemEntropy::new()),
+        }
     }
 }

@@ -95,7 +95,12 @@ fn mirrors(flags: &[String]) -> Result<Vec<Mirror>> {
 }
 
 /// Starts containerd, unless another runtime is given.
-pub fn start_runtime(flags: &Flags, directory: &Directory, settings: &Settings, parts: &Parts) -> Result<Runtime> {
+pub fn start_runtime(
+    flags: &Flags,
+    directory: &Directory,
+    settings: &Settings,
+    parts: &Parts,
+) -> Result<Runtime> {
     if let Some(endpoint) = &settings.container_runtime_endpoint {
         return Ok(Runtime::Given(endpoint.clone()));
     }
@@ -119,7 +124,8 @@ async fn import_images(directory: Directory, runtime: &Runtime) -> Result<()> {
     }
     let listing = std::fs::read_dir(directory.images())
         .with_context(|| format!("listing {}", directory.images().display()))?;
-    let mut files: Vec<PathBuf> = listing.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    let mut files: Vec<PathBuf> =
+        listing.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
     files.sort();
     let done = directory.containerd().join("imported.json");
     let mut known: std::collections::BTreeMap<String, String> =
@@ -185,7 +191,12 @@ pub async fn start(
     Ok(())
 }
 
-fn kubelet_config(flags: &Flags, directory: &Directory, settings: &Settings, endpoint: &str) -> kubelet::Config {
+fn kubelet_config(
+    flags: &Flags,
+    directory: &Directory,
+    settings: &Settings,
+    endpoint: &str,
+) -> kubelet::Config {
     let mut config = kubelet::Config::new(&settings.node_name);
     config.root_dir = directory.kubelet();
     config.pod_logs_dir = directory.logs().join("pods");
@@ -296,8 +307,12 @@ impl PodNetwork {
         let mut config = dns::Config::new(vec![SocketAddr::new(gateway, 0)]);
         config.domain = self.domain.clone();
         let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        config.resolvers = dns::parse_resolv_conf(&resolv_conf, &[gateway, self.settings.ranges.dns_address()]);
-        config.reverse = [self.settings.ranges.pods, self.settings.ranges.services].into_iter().filter_map(prefix).collect();
+        config.resolvers =
+            dns::parse_resolv_conf(&resolv_conf, &[gateway, self.settings.ranges.dns_address()]);
+        config.reverse = [self.settings.ranges.pods, self.settings.ranges.services]
+            .into_iter()
+            .filter_map(prefix)
+            .collect();
         let server = dns::Server::build(config, &self.informers, self.world.entropy.clone()).await?;
         let address = *server.addresses().first().context("the DNS listens nowhere")?;
         self.parts.tracker.spawn(server.run(self.parts.shutdown.clone()));

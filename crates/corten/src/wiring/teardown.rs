@@ -13,7 +13,9 @@ pub async fn run(directory: &Directory, settings: &Settings) -> Result<()> {
             .await
             .context("ending the cluster's containers")?;
     }
-    network::proxy::cleanup(&node::proxy_config(directory, settings)).await.context("removing the cluster's network rules")?;
+    network::proxy::cleanup(&node::proxy_config(directory, settings))
+        .await
+        .context("removing the cluster's network rules")?;
     network::cni::cleanup(&node::cni_config(directory, settings, Vec::new()))
         .await
         .context("removing the pod network")?;
