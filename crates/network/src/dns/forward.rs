@@ -62,7 +62,7 @@ impl Resolvers {
             return Err(Unanswered::NoServers);
         }
         for server in &self.servers {
-            if server.is_resting() {
+            if !server.may_be_asked() {
                 continue;
             }
             // An identifier of our own: the client's could be guessed by whoever forges answers.
@@ -79,6 +79,7 @@ impl Resolvers {
             });
             match asked.await {
                 Ok(Ok(mut answer)) => {
+                    server.recovered();
                     answer.metadata.id = query.metadata.id;
                     return Ok(answer);
                 }
@@ -92,9 +93,22 @@ impl Resolvers {
 }
 
 impl Server {
-    fn is_resting(&self) -> bool {
-        let until = self.resting_until.lock().unwrap_or_else(|e| e.into_inner());
-        until.is_some_and(|until| Instant::now() < until)
+    /// When a rest is over, one question tries the server; the others go on without it until that is answered.
+    fn may_be_asked(&self) -> bool {
+        let now = Instant::now();
+        let mut until = self.resting_until.lock().unwrap_or_else(|e| e.into_inner());
+        match *until {
+            None => true,
+            Some(end) if now < end => false,
+            Some(_) => {
+                *until = Some(now + REST);
+                true
+            }
+        }
+    }
+
+    fn recovered(&self) {
+        *self.resting_until.lock().unwrap_or_else(|e| e.into_inner()) = None;
     }
 
     fn rest(&self) {
@@ -145,6 +159,30 @@ async fn ask_tcp(server: SocketAddr, question: &Message) -> io::Result<Message> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Zeros;
+
+    impl Entropy for Zeros {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_server_rests_and_is_tried_by_one() {
+        let resolvers = Resolvers::new(vec!["127.0.0.1:1".parse().unwrap()], Arc::new(Zeros));
+        let server = &resolvers.servers[0];
+        assert!(server.may_be_asked() && server.may_be_asked());
+        server.rest();
+        assert!(!server.may_be_asked());
+        tokio::time::advance(REST).await;
+        assert!(server.may_be_asked() && !server.may_be_asked());
+        server.recovered();
+        assert!(server.may_be_asked() && server.may_be_asked());
+        let none = Resolvers::new(vec![], Arc::new(Zeros));
+        let query = Message::query();
+        assert_eq!(none.ask(&query, false).await.unwrap_err(), Unanswered::NoServers);
+    }
 
     #[test]
     fn resolv_conf() {

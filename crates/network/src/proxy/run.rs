@@ -192,7 +192,7 @@ impl Proxy {
                         }
                     }
                     _ = tick.tick(), if synced => match tables.check().await {
-                        Ok(Check::Unchanged) => {}
+                        Ok(Check::Unchanged) => self.open_loopback(),
                         Ok(Check::Intact) => self.pass_firewall().await,
                         Ok(Check::Damaged) => {
                             self.handle.state.repairs.fetch_add(1, Ordering::Relaxed);
