@@ -164,15 +164,14 @@ impl<V> Memory<V> {
         }
     }
 
-    fn get_or(&mut self, key: &str, make: impl FnOnce() -> V) -> &mut V {
+    fn get_or(&mut self, key: &str, make: impl Fn() -> V) -> &mut V {
         if self.entries.contains_key(key) {
             self.touch(key);
         } else {
             self.put(key.to_owned(), make());
         }
         let turn = self.turn;
-        // `put` never forgets what it has just put in.
-        &mut self.entries.entry(key.to_owned()).or_insert_with(|| unreachable!("entry {turn} was put")).1
+        &mut self.entries.entry(key.to_owned()).or_insert_with(|| (turn, make())).1
     }
 }
 
