@@ -154,7 +154,7 @@ fn rsa_parts(raw: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
 }
 
 enum Pair {
-    Ec(EcdsaKeyPair),
+    Ec(Box<EcdsaKeyPair>),
     Rsa(Box<RsaKeyPair>),
 }
 
@@ -183,7 +183,7 @@ impl SigningKey {
             PrivateKeyDer::Pkcs8(der) => {
                 let der = der.secret_pkcs8_der();
                 match EcdsaKeyPair::from_pkcs8(curve, der, &random) {
-                    Ok(pair) => Pair::Ec(pair),
+                    Ok(pair) => Pair::Ec(Box::new(pair)),
                     Err(_) => Pair::Rsa(Box::new(RsaKeyPair::from_pkcs8(der).map_err(rejected)?)),
                 }
             }
@@ -191,7 +191,7 @@ impl SigningKey {
                 let (private, public) = sec1_parts(der.secret_sec1_der())
                     .ok_or_else(|| Error::Key("EC key is malformed or lacks its public key".into()))?;
                 let pair = EcdsaKeyPair::from_private_key_and_public_key(curve, &private, &public, &random);
-                Pair::Ec(pair.map_err(rejected)?)
+                Pair::Ec(Box::new(pair.map_err(rejected)?))
             }
             _ => return Err(Error::Key("unknown kind of private key".into())),
         };

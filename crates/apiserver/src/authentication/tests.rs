@@ -257,7 +257,7 @@ fn key_ids_and_forms() {
     let pair = KeyPair::from_pem(&pem).unwrap();
     let public = pair.public_key_pem();
     let from_public = jwt::VerifyingKey::from_pem(public.as_bytes()).unwrap();
-    assert_eq!(from_public, [signing.public.clone()]);
+    assert_eq!(from_public, std::slice::from_ref(&signing.public));
     let expect = URL_SAFE_NO_PAD.encode(Sha256::digest(pair.subject_public_key_info()));
     assert_eq!(signing.public.id, expect);
     let jwk = signing.public.to_jwk();

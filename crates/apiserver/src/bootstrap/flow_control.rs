@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 const API_VERSION: &str = "flowcontrol.apiserver.k8s.io/v1";
 
 /// Name, shares, lendable percentage, and queues (number, hand size), or none: refuse.
-const LEVELS: [(&str, i64, i64, Option<(i64, i64)>); 7] = [
+type Level = (&'static str, i64, i64, Option<(i64, i64)>);
+
+const LEVELS: [Level; 7] = [
     ("catch-all", 5, 0, None),
     ("system", 30, 33, Some((64, 6))),
     ("node-high", 40, 25, Some((64, 6))),
@@ -22,7 +24,7 @@ fn metadata(name: &str) -> Value {
     json!({"name": name, "annotations": {"apf.kubernetes.io/autoupdate-spec": "true"}})
 }
 
-fn level((name, shares, lendable, queues): (&str, i64, i64, Option<(i64, i64)>)) -> Value {
+fn level((name, shares, lendable, queues): Level) -> Value {
     let response = match queues {
         None => json!({"type": "Reject"}),
         Some((queues, hand)) => {

@@ -30,9 +30,12 @@ pub fn answer(core: bool, version: &'static str, headers: &HeaderMap) -> Respons
     response
 }
 
+/// The versions of a group, each with its resources.
+type Versions<'a> = Vec<(&'a str, Vec<Value>)>;
+
 /// The list, of the core group or of all others.
 pub fn document(core: bool, version: &str) -> Value {
-    let mut groups: Vec<(&str, Vec<(&str, Vec<Value>)>)> = Vec::new();
+    let mut groups: Vec<(&str, Versions<'_>)> = Vec::new();
     for resource in served().filter(|r| r.group.is_empty() == core) {
         let at = match groups.iter().position(|(group, _)| *group == resource.group) {
             Some(at) => at,
