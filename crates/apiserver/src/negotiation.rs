@@ -6,18 +6,23 @@ use http::{HeaderMap, header};
 
 use crate::request::Query;
 
-/// A text form of objects.
+/// A form of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Json,
     Yaml,
+    /// In upstream's envelope, `k8s\0`. Bodies and answers, but no watches and no transformed answers.
+    Protobuf,
 }
+
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 impl Format {
     pub fn media_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => PROTOBUF,
         }
     }
 }
@@ -47,13 +52,13 @@ impl Output {
     pub const JSON: Self = Self { format: Format::Json, transform: Transform::None, pretty: false };
 }
 
-const MEDIA_TYPES: &str = "application/json, application/yaml";
+const MEDIA_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 const STREAM_MEDIA_TYPES: &str = "application/json;stream=watch";
 
 /// The form of an answer that is not a stream. 406 if the client takes nothing that we have.
 pub fn output(headers: &HeaderMap, query: &Query) -> Result<Output, Status> {
     let accept = accept_header(headers);
-    match negotiate(&accept) {
+    match negotiate(&accept, true) {
         Some((format, transform, by_parameter)) => {
             Ok(Output { format, transform, pretty: by_parameter || pretty(headers, query) })
         }
@@ -64,7 +69,7 @@ pub fn output(headers: &HeaderMap, query: &Query) -> Result<Output, Status> {
 /// The form of a watch's frames. Only JSON has frames.
 pub fn stream(headers: &HeaderMap) -> Result<Output, Status> {
     let accept = accept_header(headers);
-    match negotiate(&accept) {
+    match negotiate(&accept, false) {
         Some((Format::Json, transform, _)) => Ok(Output { format: Format::Json, transform, pretty: false }),
         _ => Err(not_acceptable(STREAM_MEDIA_TYPES)),
     }
@@ -72,7 +77,7 @@ pub fn stream(headers: &HeaderMap) -> Result<Output, Status> {
 
 /// The form of an error's body: never fails, JSON when nothing fits.
 pub fn for_error(headers: &HeaderMap, query: &Query) -> Output {
-    let format = negotiate(&accept_header(headers)).map_or(Format::Json, |(format, ..)| format);
+    let format = negotiate(&accept_header(headers), true).map_or(Format::Json, |(format, ..)| format);
     Output { format, transform: Transform::None, pretty: pretty(headers, query) }
 }
 
@@ -82,6 +87,7 @@ pub fn input(headers: &HeaderMap) -> Result<Format, Status> {
     match media_type(raw).as_str() {
         "" | "application/json" => Ok(Format::Json),
         "application/yaml" => Ok(Format::Yaml),
+        PROTOBUF => Ok(Format::Protobuf),
         _ => Err(unsupported_media_type(&[MEDIA_TYPES])),
     }
 }
@@ -123,7 +129,7 @@ fn pretty(headers: &HeaderMap, query: &Query) -> bool {
 }
 
 /// The best clause of an `Accept` header, and whether it asks for indentation itself.
-fn negotiate(accept: &str) -> Option<(Format, Transform, bool)> {
+fn negotiate(accept: &str, protobuf: bool) -> Option<(Format, Transform, bool)> {
     if accept.is_empty() {
         return Some((Format::Json, Transform::None, false));
     }
@@ -140,7 +146,10 @@ fn negotiate(accept: &str) -> Option<(Format, Transform, bool)> {
         _ => 0,
     };
     clauses.sort_by(|(qa, a), (qb, b)| qb.total_cmp(qa).then(rank(a).cmp(&rank(b))));
-    clauses.into_iter().find_map(|(_, clause)| clause_output(clause))
+    clauses
+        .into_iter()
+        .filter_map(|(_, clause)| clause_output(clause))
+        .find(|(format, ..)| protobuf || *format != Format::Protobuf)
 }
 
 fn quality(clause: &str) -> f32 {
@@ -158,6 +167,7 @@ fn clause_output(clause: &str) -> Option<(Format, Transform, bool)> {
     let format = match media_type(clause).as_str() {
         "application/json" | "application/*" | "*/*" => Format::Json,
         "application/yaml" => Format::Yaml,
+        PROTOBUF => Format::Protobuf,
         _ => return None,
     };
     let (mut kind, mut group, mut version, mut pretty) = (String::new(), String::new(), String::new(), false);
@@ -174,6 +184,9 @@ fn clause_output(clause: &str) -> Option<(Format, Transform, bool)> {
     }
     if kind.is_empty() && group.is_empty() && version.is_empty() {
         return Some((format, Transform::None, pretty));
+    }
+    if format == Format::Protobuf {
+        return None;
     }
     let version = match (group.as_str(), version.as_str()) {
         ("meta.k8s.io", "v1") => "v1",
@@ -208,8 +221,7 @@ mod tests {
             ("application/yaml", Some((Yaml, None))),
             ("application/yaml,*/*", Some((Yaml, None))),
             ("application/yaml;q=0.5, application/json", Some((Json, None))),
-            ("application/vnd.kubernetes.protobuf,application/json", Some((Json, None))),
-            ("application/vnd.kubernetes.protobuf", Option::None),
+            ("application/vnd.kubernetes.protobuf,application/json", Some((Protobuf, None))),
             ("text/html", Option::None),
             ("text/html, */*;q=0.1", Some((Json, None))),
             (kubectl, Some((Json, Table("v1")))),
@@ -220,7 +232,9 @@ mod tests {
             ("application/json;stream=other", Option::None),
         ];
         for (accept, expect) in table {
-            assert_eq!(negotiate(accept).map(|(f, t, _)| (f, t)), expect, "{accept}");
+            assert_eq!(negotiate(accept, true).map(|(f, t, _)| (f, t)), expect, "{accept}");
         }
+        let watch = "application/vnd.kubernetes.protobuf;stream=watch,application/json;stream=watch";
+        assert_eq!(negotiate(watch, false).map(|(f, ..)| f), Some(Json));
     }
 }

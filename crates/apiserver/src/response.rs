@@ -99,6 +99,10 @@ pub fn json_text(code: u16, json: Bytes, output: Output) -> Response<Body> {
         (Format::Json, false) => bytes(code, "application/json", json),
         (Format::Json, true) => bytes(code, "application/json", indent(&json)),
         (Format::Yaml, _) => bytes(code, "application/yaml", yaml(&json)),
+        (Format::Protobuf, _) => match protobuf(&json) {
+            Some(packed) => bytes(code, Format::Protobuf.media_type(), packed),
+            None => bytes(code, "application/json", json),
+        },
     }
 }
 
@@ -107,6 +111,15 @@ fn yaml(json: &[u8]) -> Vec<u8> {
         Ok(value) => apimachinery::codec::yaml::to_string(&value).into_bytes(),
         Err(_) => json.to_vec(),
     }
+}
+
+/// An object or list in upstream's envelope; `None` for what has no message (tables, reduced objects).
+fn protobuf(json: &[u8]) -> Option<Bytes> {
+    let value: Value = serde_json::from_slice(json).ok()?;
+    let (api_version, kind) = (value["apiVersion"].as_str()?, value["kind"].as_str()?);
+    let (group, version) = apimachinery::gvk::split(api_version).ok()?;
+    let ty = api::object_type(group, version, kind)?;
+    crate::storage::codec::encode(ty, api_version, kind, &value).ok()
 }
 
 /// The client takes gzip.

@@ -50,6 +50,36 @@ async fn metadata_only() {
     assert_eq!(wrong.fault().0, 406);
 }
 
+/// What client-go sends when it is told to (and kubectl for access reviews): bodies and answers in protobuf.
+#[tokio::test]
+async fn protobuf() {
+    use apimachinery::codec::protobuf::{decode, encode, envelope};
+    let w = World::new().await;
+    let (schema, ty) = (api::schema(), api::object_type("", "v1", "ConfigMap").unwrap());
+    let object = json!({"metadata": {"name": "p"}, "data": {"a": "1"}});
+    let body = envelope::wrap("v1", "ConfigMap", &encode(schema, ty, &object).unwrap());
+    let media = "application/vnd.kubernetes.protobuf";
+    let headers = [("content-type", media), ("accept", media)];
+    let made = w.raw("POST", MAPS, &headers, body).await;
+    assert_eq!((made.status().as_u16(), made.headers()["content-type"].to_str().unwrap()), (201, media));
+    let bytes = http_body_util::BodyExt::collect(made.into_body()).await.unwrap().to_bytes();
+    let opened = envelope::unwrap(&bytes).unwrap();
+    assert_eq!((opened.api_version, opened.kind), ("v1", "ConfigMap"));
+    let mut value = decode(schema, ty, opened.raw).unwrap();
+    let stored = w.get(&format!("{MAPS}/p")).await.ok();
+    value["kind"] = json!("ConfigMap");
+    value["apiVersion"] = json!("v1");
+    assert_eq!(value, stored);
+    let list = w.raw("GET", MAPS, &[("accept", &format!("{media},application/json"))], vec![]).await;
+    let bytes = http_body_util::BodyExt::collect(list.into_body()).await.unwrap().to_bytes();
+    assert_eq!(envelope::unwrap(&bytes).unwrap().kind, "ConfigMapList");
+    let broken = w.send("POST", MAPS, &[("content-type", media)], b"k8s\0\xff\xff".to_vec()).await;
+    assert_eq!(broken.fault().0, 400);
+    let watch =
+        w.raw("GET", &format!("{MAPS}?watch=true&timeoutSeconds=1"), &[("accept", media)], vec![]).await;
+    assert_eq!(watch.status().as_u16(), 406);
+}
+
 #[tokio::test]
 async fn yaml_and_indentation() {
     let w = World::new().await;

@@ -108,6 +108,7 @@ pub(super) fn decode(
     let decoded = match format {
         Format::Json => codec::json::decode(schema, ty, bytes),
         Format::Yaml => codec::yaml::decode(schema, ty, bytes),
+        Format::Protobuf => from_protobuf(ty, bytes),
     };
     let decoded = decoded.map_err(|e| refuse(&e.to_string()))?;
     if kind != expected.kind {
@@ -129,6 +130,14 @@ pub(super) fn decode(
     let mut value = strict(decoded, validation, warnings, |why| refuse(&why))?;
     crate::storage::codec::set_type_meta(&mut value, &ours, expected.kind);
     Ok(value)
+}
+
+/// Out of the envelope. Protobuf has no names, so nothing in it is unknown or there twice.
+pub(super) fn from_protobuf(ty: TypeId, bytes: &[u8]) -> Result<Decoded, codec::Error> {
+    let broken = |e: codec::protobuf::Error| codec::Error::Type(e.to_string());
+    let envelope = codec::protobuf::envelope::unwrap(bytes).map_err(broken)?;
+    let value = codec::protobuf::decode(api::schema(), ty, envelope.raw).map_err(broken)?;
+    Ok(Decoded { value, ..Decoded::default() })
 }
 
 /// What becomes of unknown and duplicate fields.
@@ -154,6 +163,11 @@ pub(super) fn strict(
 fn own_kind(bytes: &[u8], format: Format) -> Result<(String, String), codec::Error> {
     match format {
         Format::Json => codec::json::type_meta(bytes),
+        Format::Protobuf => {
+            let envelope = codec::protobuf::envelope::unwrap(bytes);
+            let envelope = envelope.map_err(|e| codec::Error::Type(e.to_string()))?;
+            Ok((envelope.api_version.to_owned(), envelope.kind.to_owned()))
+        }
         Format::Yaml => {
             let (value, _) = codec::yaml::parse(bytes)?;
             let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();

@@ -78,6 +78,7 @@ fn decode_options(bytes: &[u8], format: negotiation::Format, call: &Call<'_>) ->
     let decoded = match format {
         negotiation::Format::Json => apimachinery::codec::json::decode(api::schema(), object, bytes),
         negotiation::Format::Yaml => apimachinery::codec::yaml::decode(api::schema(), object, bytes),
+        negotiation::Format::Protobuf => body::from_protobuf(object, bytes),
     };
     let decoded = decoded.map_err(|e| Status::bad_request(e.to_string()))?;
     let kind = decoded.value["kind"].as_str().unwrap_or_default();

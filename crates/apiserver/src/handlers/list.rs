@@ -63,7 +63,7 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
         }
     }
     let mut body = ListBody::new(call.server.storage.clone(), call.resource, found, &meta);
-    if output.format == Format::Yaml || output.pretty {
+    if output.format != Format::Json || output.pretty {
         let mut all = BytesMut::new();
         while let Some(chunk) = body.chunk()? {
             all.extend_from_slice(&chunk);
