@@ -182,6 +182,8 @@ fn start_controllers(
         cluster_cidr: settings.ranges.pods.to_string(),
         // What the project was asked for: upstream's own program waits ten seconds longer.
         node_monitor_grace_period: std::time::Duration::from_secs(40),
+        // One API server: nobody still admits objects into a namespace that is being deleted.
+        namespace_deletion_delay: std::time::Duration::ZERO,
         ..controllers::Config::default()
     };
     let client = transport::client(
