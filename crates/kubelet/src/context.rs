@@ -84,9 +84,12 @@ impl Context {
         let config = &self.config;
         let host = match config.resolver_config.as_str() {
             "" => None,
-            path => {
-                Some(dns::parse(&std::fs::read_to_string(path).map_err(|e| format!("reading {path}: {e}"))?))
-            }
+            path => match std::fs::read_to_string(path) {
+                Ok(text) => Some(dns::parse(&text)),
+                // A machine without a resolver: pods have the cluster's.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Some(Default::default()),
+                Err(e) => return Err(format!("reading {path}: {e}")),
+            },
         };
         let cluster = dns::Cluster {
             servers: config.cluster_dns.iter().map(ToString::to_string).collect(),

@@ -5,8 +5,9 @@
 //! container lies in the runtime's labels and annotations under upstream's names ([`pod::labels`]), so that a
 //! restart, of either kind of kubelet, restarts no container.
 //!
-//! What it does not do yet: persistent volumes and CSI, image collection, in-place resize, device plugins,
-//! log rotation.
+//! What it does not do yet: persistent volumes and CSI, image collection, eviction (it reports pressure), refusing
+//! pods that do not fit, in-place resize, device plugins, log rotation, user namespaces, and translating
+//! WebSocket v5 streams for runtimes that do not speak it (clients fall back to SPDY).
 
 pub mod config;
 mod context;

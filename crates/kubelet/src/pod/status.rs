@@ -88,6 +88,9 @@ pub fn status(input: &Input) -> PodStatus {
     out.init_container_statuses = list(spec::init_containers(pod), &old.init_container_statuses, true);
     out.ephemeral_container_statuses = list(&ephemeral, &old.ephemeral_container_statuses, false);
 
+    if input.terminal {
+        settle(pod, &mut out);
+    }
     let all: Vec<ContainerStatus> = out
         .init_container_statuses
         .iter()
@@ -111,6 +114,9 @@ pub fn status(input: &Input) -> PodStatus {
         phase = "Failed".into();
         out.reason = Some(verdict.reason.clone());
         out.message = Some(verdict.message.clone());
+    }
+    if input.terminal && !spec::is_static(pod) && !spec::is_terminal(Some(&phase)) {
+        phase = "Failed".into();
     }
     if let Some(settled) = spec::status(pod).phase.as_deref().filter(|p| spec::is_terminal(Some(p))) {
         phase = settled.to_owned();
@@ -148,6 +154,31 @@ pub fn status(input: &Input) -> PodStatus {
     out.pod_ips = (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect());
     out.phase = Some(phase);
     out
+}
+
+/// What was never seen to end counts as failed, once no container will be started any more. Containers that the
+/// pod's init containers never let start stay waiting.
+fn settle(pod: &Pod, status: &mut PodStatus) {
+    let inits = spec::init_containers(pod);
+    let ended = |s: &ContainerStatus| s.state.as_ref().is_some_and(|s| s.terminated.is_some());
+    let moved = |s: &ContainerStatus| {
+        let waits = s.state.as_ref().is_none_or(|s| s.waiting.is_some());
+        !waits || s.last_state.as_ref().is_some_and(|l| l.terminated.is_some())
+    };
+    let statuses = status.container_statuses.as_deref().unwrap_or_default();
+    let last_init = status.init_container_statuses.iter().flatten().next_back();
+    let initialized = inits.is_empty() || statuses.iter().any(moved) || last_init.is_some_and(|s| s.ready);
+    if !initialized {
+        return;
+    }
+    for container in status.container_statuses.iter_mut().flatten().filter(|s| !ended(s)) {
+        container.state = Some(terminated(ContainerStateTerminated {
+            reason: Some("ContainerStatusUnknown".into()),
+            message: Some("The container could not be located when the pod was terminated".into()),
+            exit_code: 137,
+            ..ContainerStateTerminated::default()
+        }));
+    }
 }
 
 /// At most one address per family, the node's primary family first.

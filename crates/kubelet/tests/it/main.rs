@@ -104,6 +104,13 @@ async fn a_pod_runs_and_goes() {
     let get = |path: &str, token: &str| https(node.address, path.to_owned(), token.to_owned());
     assert_eq!(get("/containerLogs/default/web/c", "good").await, (200, "started v1\noops\n".into()));
     assert_eq!(get("/containerLogs/default/web/c?tailLines=1", "good").await, (200, "oops\n".into()));
+    // Following ends with the limit; until then it waits for more.
+    let follow = get("/containerLogs/default/web/c?follow=true&limitBytes=17", "good");
+    let (followed, _) = tokio::join!(follow, async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        node.exec("web", "c", &["sh", "-c", "echo more > /proc/1/fd/1"]).await
+    });
+    assert_eq!(followed, (200, "started v1\noops\nm".into()));
     assert_eq!(get("/containerLogs/default/web/x", "good").await.0, 404);
     assert_eq!(get("/pods", "").await, (401, "Unauthorized".into()));
     assert_eq!(get("/pods", "bad").await.0, 401);
