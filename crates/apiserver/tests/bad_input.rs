@@ -170,5 +170,15 @@ async fn paths() {
     assert_eq!(put, (404, "NotFound".into(), r#"configmaps "none" not found"#.into()));
     // Where upstream lets updates create, so do we.
     let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
-    assert_eq!(w.put(&format!("{leases}/l"), json!({"metadata": {"name": "l"}})).await.code, 201);
+    let lease = w.put(&format!("{leases}/l"), json!({"metadata": {"name": "l"}})).await;
+    assert_eq!(lease.code, 201);
+    // … but not by mistake: this uid was somebody else's.
+    w.delete(&format!("{leases}/l")).await.ok();
+    let mut gone = lease.ok();
+    assert_eq!(w.put(&format!("{leases}/l"), gone.clone()).await.fault().1, "Conflict");
+    gone["metadata"].as_object_mut().unwrap().remove("uid");
+    assert_eq!(w.put(&format!("{leases}/l"), gone).await.code, 201);
+    let odd = w.get("/api/v1/watch").await;
+    assert_eq!(odd.code, 500);
+    assert!(odd.text.contains("unable to determine kind and namespace from url"), "{}", odd.text);
 }

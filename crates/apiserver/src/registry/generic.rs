@@ -285,7 +285,9 @@ impl Scope<'_> {
                 if !strategy::allow_create_on_update(self.resource) || !self.subresource.is_empty() {
                     return Err(self.not_found());
                 }
-                let object = change(None)?;
+                let mut object = change(None)?;
+                self.check_uid(&key, &object, "")?;
+                meta::set(&mut object, "resourceVersion", None);
                 self.server.authorize_create(self)?;
                 match self.create(object, options).await {
                     // Somebody was faster: then it is an update after all.
@@ -335,15 +337,7 @@ impl Scope<'_> {
         mut new: Value,
         options: &WriteOptions,
     ) -> Result<Option<Outcome>, Status> {
-        let uid = meta::text(&new, "uid");
-        if !uid.is_empty() && uid != meta::text(&old, "uid") {
-            return Err(self.conflict(format_args!(
-                "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: \
-                 Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                String::from_utf8_lossy(key),
-                meta::text(&old, "uid")
-            )));
-        }
+        self.check_uid(key, &new, meta::text(&old, "uid"))?;
         let given = meta::resource_version(&new)?;
         if given == 0 {
             if !strategy::allow_unconditional_update(self.resource) {
@@ -415,6 +409,19 @@ impl Scope<'_> {
             }
             Err(_) => Ok(None),
         }
+    }
+
+    /// An object that carries a uid is meant for that very object.
+    fn check_uid(&self, key: &Bytes, new: &Value, stored: &str) -> Result<(), Status> {
+        let uid = meta::text(new, "uid");
+        if uid.is_empty() || uid == stored {
+            return Ok(());
+        }
+        Err(self.conflict(format_args!(
+            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+             failed: UID in precondition: {uid}, UID in object meta: {stored}",
+            String::from_utf8_lossy(key)
+        )))
     }
 
     fn prepare_update(&self, new: &mut Value, old: &Value) {

@@ -21,8 +21,9 @@ use crate::response;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long an HTTP/1.1 client may take for its request head.
 const HEADER: Duration = Duration::from_secs(32);
-/// As upstream's `http2` settings: frames and streams per connection.
-const MAX_STREAMS: u32 = 250;
+/// Requests and watches on one connection. Upstream allows 100, which makes clients with many watches open
+/// several connections; here a watch costs little.
+const MAX_STREAMS: u32 = 1024;
 const MAX_HEADER_BYTES: u32 = 1 << 20;
 /// Windows that let a 3 MiB body through without waiting for the client at every 64 KiB.
 const STREAM_WINDOW: u32 = 1 << 20;

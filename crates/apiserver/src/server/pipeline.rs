@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use apimachinery::status::Status;
+use apimachinery::{field, status::Status};
 use http::{HeaderValue, Request, Response, header};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -30,7 +30,14 @@ impl ApiServer {
                 metrics::finish(self, measured, &info, response.status().as_u16());
                 if info.is_long_running() { metrics::hold(self, response) } else { response }
             }
-            Err(why) => response::status(&Status::failure(400, "BadRequest", why), output),
+            // Before there is anything to negotiate: upstream's `InternalError`.
+            Err(why) => {
+                let path = field::quote(request.uri().path());
+                response::text(
+                    500,
+                    &format!("Internal Server Error: {path}: failed to create RequestInfo: {why}"),
+                )
+            }
         };
         let no_cache = HeaderValue::from_static("no-cache, private");
         response.headers_mut().entry(header::CACHE_CONTROL).or_insert(no_cache);
