@@ -3,9 +3,8 @@
 //! [`issue`] makes them, [`plan`] says which are due, [`Store`] keeps them as files (keys 0600), and [`rotate`]
 //! renews them while the process runs and hands new ones to whoever serves or dials with them.
 //!
-//! Layout under `D/pki`, with kubeadm's names: `ca`, `front-proxy-ca`, `apiserver`, `apiserver-kubelet-client`,
-//! `front-proxy-client`, `kubelet`, `admin` and one client certificate a component, each as `.crt` and `.key`;
-//! `sa.key` and `sa.pub` sign and verify service account tokens.
+//! Layout under `D/pki`, with kubeadm's names: `ca`, `apiserver`, `apiserver-kubelet-client`, `kubelet` and `admin`,
+//! each as `.crt` and `.key`; `sa.key` and `sa.pub` sign and verify service account tokens.
 
 pub mod issue;
 pub mod plan;

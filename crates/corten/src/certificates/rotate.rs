@@ -30,11 +30,8 @@ pub struct Wanted {
 #[derive(Clone)]
 pub struct Bundle {
     pub authority: Pair,
-    pub front_proxy_authority: Pair,
     pub api_server: Pair,
     pub api_server_kubelet_client: Pair,
-    pub front_proxy_client: Pair,
-    pub kubelet: Pair,
     pub admin: Pair,
     pub service_account_key: String,
     pub service_account_public_key: String,
@@ -43,10 +40,18 @@ pub struct Bundle {
 /// Reads all certificates, making or renewing those that are due.
 pub fn ensure(store: &Store, wanted: &Wanted, now: Timestamp) -> Result<Bundle> {
     let authority = store.authority("ca", "kubernetes", now)?;
-    let front_proxy = store.authority("front-proxy-ca", "front-proxy-ca", now)?;
     let leaf =
         |name: &str, subject: &Subject| store.leaf(name, &authority, subject, now).map(|(pair, _)| pair);
     let (service_account_key, service_account_public_key) = store.service_account_key()?;
+    // Not in the bundle: the kubelet reads it from its file, and again when that changes.
+    leaf(
+        "kubelet",
+        &Subject::server(
+            &format!("system:node:{}", wanted.node_name),
+            vec![wanted.node_name.clone()],
+            wanted.node_addresses.clone(),
+        ),
+    )?;
     Ok(Bundle {
         api_server: leaf(
             "apiserver",
@@ -60,20 +65,8 @@ pub fn ensure(store: &Store, wanted: &Wanted, now: Timestamp) -> Result<Bundle> 
             "apiserver-kubelet-client",
             &Subject::client("kube-apiserver-kubelet-client", &["system:masters"]),
         )?,
-        kubelet: leaf(
-            "kubelet",
-            &Subject::server(
-                &format!("system:node:{}", wanted.node_name),
-                vec![wanted.node_name.clone()],
-                wanted.node_addresses.clone(),
-            ),
-        )?,
         admin: leaf("admin", &Subject::client("kubernetes-admin", &["system:masters"]))?,
-        front_proxy_client: store
-            .leaf("front-proxy-client", &front_proxy, &Subject::client("front-proxy-client", &[]), now)?
-            .0,
         authority: authority.pair.clone(),
-        front_proxy_authority: front_proxy.pair.clone(),
         service_account_key,
         service_account_public_key,
     })
@@ -145,16 +138,9 @@ mod tests {
         for day in (0..30 * 365).step_by(20) {
             let now = Timestamp::from_second(start + day * 86_400).unwrap();
             let bundle = ensure(&store, &wanted, now).unwrap();
-            for pair in [
-                &bundle.authority,
-                &bundle.front_proxy_authority,
-                &bundle.api_server,
-                &bundle.api_server_kubelet_client,
-                &bundle.kubelet,
-                &bundle.admin,
-                &bundle.front_proxy_client,
-            ] {
-                let facts = super::super::plan::facts(&pair.certificate).unwrap();
+            for name in ["ca", "apiserver", "apiserver-kubelet-client", "kubelet", "admin"] {
+                let pem = std::fs::read_to_string(store.certificate_path(name)).unwrap();
+                let facts = super::super::plan::facts(&pem).unwrap();
                 assert!(
                     facts.not_before <= now.as_second() && now.as_second() < facts.not_after,
                     "day {day}"
