@@ -258,4 +258,21 @@ mod tests {
             assert_eq!(subresources(path).join(" "), expect, "{path}");
         }
     }
+
+    #[test]
+    fn a_certificate_names_user_and_groups() {
+        let mut params = rcgen::CertificateParams::default();
+        for (kind, value) in [
+            (rcgen::DnType::CommonName, "kube-apiserver-kubelet-client"),
+            (rcgen::DnType::OrganizationName, "kubeadm:cluster-admins"),
+        ] {
+            params.distinguished_name.push(kind, value);
+        }
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let user = user_of_certificate(certificate.der()).expect("a user");
+        assert_eq!(user.name, "kube-apiserver-kubelet-client");
+        assert_eq!(user.groups, ["kubeadm:cluster-admins", "system:authenticated"]);
+        assert!(user_of_certificate(b"no certificate").is_none());
+    }
 }

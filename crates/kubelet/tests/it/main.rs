@@ -116,11 +116,29 @@ async fn a_pod_runs_and_goes() {
     assert_eq!(get("/pods", "bad").await.0, 401);
     assert!(get("/pods", "good").await.1.contains("\"web\""));
     // The runtime's stream passes through: WebSocket frames with the command's output.
-    let out =
-        upgraded(node.address, "/exec/default/web/c?output=1&error=1&command=echo&command=over%20there")
-            .await;
+    let out = upgraded(
+        node.address,
+        "/exec/default/web/c?output=1&error=1&command=echo&command=over%20there",
+        WEBSOCKET,
+    )
+    .await;
     assert!(out.contains("HTTP/1.1 101") && out.contains("over there"), "{out}");
-    assert!(upgraded(node.address, "/exec/default/web/none?output=1&command=echo").await.contains("404"));
+    assert!(
+        upgraded(node.address, "/exec/default/web/none?output=1&command=echo", WEBSOCKET)
+            .await
+            .contains("404")
+    );
+    for path in [
+        "/exec/default/web/c?input=1&output=1&command=cat",
+        "/attach/default/web/c?output=1",
+        "/portForward/default/web",
+    ] {
+        let out = upgraded(node.address, path, SPDY).await;
+        assert!(
+            out.contains("HTTP/1.1 101") && out.to_lowercase().contains("upgrade: spdy/3.1"),
+            "{path}: {out}"
+        );
+    }
     assert!(get("/metrics", "good").await.1.contains("kubelet_running_pods 1"));
 
     node.api.delete_pod("web", 5);
@@ -296,24 +314,39 @@ async fn https(address: std::net::SocketAddr, path: String, token: String) -> (u
     (code.parse().expect("a number"), body.to_owned())
 }
 
-/// An upgrade to WebSocket; what comes within two seconds, head and frames.
-async fn upgraded(address: std::net::SocketAddr, path: &str) -> String {
+const WEBSOCKET: &[&str] = &[
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Protocol: v4.channel.k8s.io",
+];
+const SPDY: &[&str] = &[
+    "Upgrade: SPDY/3.1",
+    "X-Stream-Protocol-Version: v4.channel.k8s.io",
+    "X-Stream-Protocol-Version: portforward.k8s.io",
+];
+
+/// An upgrade; what comes within a second, head and frames.
+async fn upgraded(address: std::net::SocketAddr, path: &str, headers: &[&str]) -> String {
     let mut command = tokio::process::Command::new("curl");
-    command.args(["-sk", "-i", "-N", "--http1.1", "-m", "2", "-H", "Authorization: Bearer good"]);
     command.args([
+        "-sk",
+        "-i",
+        "-N",
+        "--http1.1",
+        "-m",
+        "1",
+        "-H",
+        "Authorization: Bearer good",
         "-H",
         "Connection: Upgrade",
-        "-H",
-        "Upgrade: websocket",
-        "-H",
-        "Sec-WebSocket-Version: 13",
     ]);
-    command.args([
-        "-H",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-        "-H",
-        "Sec-WebSocket-Protocol: v4.channel.k8s.io",
-    ]);
+    for header in headers {
+        command.args(["-H", header]);
+    }
+    if headers == SPDY {
+        command.args(["-X", "POST", "-H", "Content-Length: 0"]);
+    }
     let output = command.arg(format!("https://{address}{path}")).output().await.expect("curl");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
