@@ -321,10 +321,17 @@ impl PodNetwork {
         self.ensure_slice(slice).await.context("making the endpoints of kube-dns")
     }
 
+    /// Looked for first: creating it again would fail for its address before its name.
     async fn ensure_service(&self, service: Service) -> Result<()> {
-        match self.admin.create(&service).await {
-            Err(error) if !error.is_already_exists() => Err(error.into()),
-            _ => Ok(()),
+        let meta = &service.metadata;
+        let (namespace, name) =
+            (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        match self.admin.get::<Service>(namespace, name).await {
+            Err(error) if error.is_not_found() => {
+                self.admin.create(&service).await?;
+                Ok(())
+            }
+            found => found.map(|_| ()).map_err(Into::into),
         }
     }
 
