@@ -1,4 +1,4 @@
-//! The real kubectl, every version that the machine has, against a server over TLS: what it reads of discovery,
+//! The real kubectl, its oldest and newest versions on the machine too, against a server over TLS: what it reads of discovery,
 //! OpenAPI and access reviews must satisfy it.
 
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ async fn listen(server: Arc<ApiServer>, end: CancellationToken) -> (String, toki
     (url, tokio::spawn(serve(server, listener, config, end)))
 }
 
-/// The `kubectl` of the path, and its other versions (`kubectl.1.27` …) that lie beside it.
+/// The `kubectl` of the path, and the oldest and newest of its versions (`kubectl.1.27` …) that lie beside it.
 fn programs() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let first = std::env::split_paths(&path).find_map(|dir| dir.join("kubectl").canonicalize().ok());
@@ -40,9 +40,10 @@ fn programs() -> Vec<PathBuf> {
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("kubectl.1."))
         .map(|entry| entry.path())
         .collect();
-    found.push(first);
     found.sort();
-    found
+    let newest = found.pop();
+    found.truncate(1);
+    found.into_iter().chain(newest).chain([first]).collect()
 }
 
 struct Kubectl<'a> {

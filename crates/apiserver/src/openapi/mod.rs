@@ -2,11 +2,12 @@
 //! (KEP-2896).
 //!
 //! A document is made when somebody asks for it, from `api::schema()` and k8s-openapi's descriptions, straight
-//! into its compressed form; a few are kept so. Not here: OpenAPI v2, which kubectl before 1.27 reads, and the
-//! protobuf forms.
+//! into its compressed form; a few are kept so. [`v2`] is the older form of all in one, types only, for kubectl
+//! up to 1.27. Not here: the protobuf form of v3.
 
 mod paths;
 mod schemas;
+mod v2;
 
 use std::io::{self, Read as _, Write as _};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -57,6 +58,7 @@ impl Documents {
             hash.update(GIT_VERSION);
             hash.update(include_str!("schemas.rs"));
             hash.update(include_str!("paths.rs"));
+            hash.update(include_str!("v2.rs"));
             for text in api::table_texts() {
                 hash.update(text);
             }
@@ -126,6 +128,9 @@ pub fn handle(
 ) -> Option<Response<Body>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return None;
+    }
+    if info.path == "/openapi/v2" {
+        return Some(v2::answer(&server.openapi, request.headers()));
     }
     let rest = info.path.strip_prefix("/openapi/v3")?;
     let path = match rest.strip_prefix('/') {

@@ -87,6 +87,16 @@ impl Reached {
 
 /// Writes `"name":{…},…` for every type of a document.
 pub fn write(resources: &[&Resource], out: &mut impl Write) -> io::Result<()> {
+    let mut separator = "";
+    each(resources, |name, schema| {
+        write!(out, "{separator}{}:{schema}", Value::from(name))?;
+        separator = ",";
+        Ok(())
+    })
+}
+
+/// Makes the schema of every type that the resources reach, one after the other.
+pub fn each(resources: &[&Resource], mut take: impl FnMut(&str, Value) -> io::Result<()>) -> io::Result<()> {
     let mut reached = Reached::default();
     for resource in resources {
         let subresources = resource.subresources.iter().filter_map(|s| s.object);
@@ -101,18 +111,14 @@ pub fn write(resources: &[&Resource], out: &mut impl Write) -> io::Result<()> {
     }
     reached.scalars.push((PATCH, json!({"type": "object"})));
     let mut words = Descriptions::default();
-    let mut separator = "";
     for (name, id) in &reached.types {
-        let schema = object(&api::schema()[*id], &mut words);
-        write!(out, "{separator}{}:{schema}", Value::from(&**name))?;
-        separator = ",";
+        take(name, object(&api::schema()[*id], &mut words))?;
     }
     for (name, mut schema) in reached.scalars {
         if let Some(text) = words.get(name).as_ref().and_then(|d| d.about()) {
             schema["description"] = text.into();
         }
-        write!(out, "{separator}\"{name}\":{schema}")?;
-        separator = ",";
+        take(name, schema)?;
     }
     Ok(())
 }

@@ -1,0 +1,243 @@
+//! `/openapi/v2`: the types of everything that is served, in one document, as JSON and as gnostic's protobuf
+//! (`openapiv2/OpenAPIv2.proto`), which is what kubectl reads. Made on each demand, type by type.
+
+use std::io::{self, Write};
+
+use apimachinery::schema::Resource;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::{HeaderMap, HeaderValue, Response, header};
+use serde_json::{Map, Value, json};
+
+use super::{Documents, schemas};
+use crate::response;
+use crate::server::Body;
+
+/// What clients ask for, and what they are answered: the first is no valid media type.
+const ASKED: [&str; 2] = ["application/com.github.proto-openapi.spec.v2@v1.0+protobuf", PROTOBUF];
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// Answers with the form that the client names first.
+pub fn answer(documents: &Documents, headers: &HeaderMap) -> Response<Body> {
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let first = accept.split([',', ';']).next().unwrap_or_default().trim();
+    let protobuf = ASKED.contains(&first);
+    let media_type = if protobuf { PROTOBUF } else { "application/json" };
+    let tag = format!("\"{}\"", documents.hash(media_type));
+    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
+    let mut answer = if known {
+        response::bytes(304, media_type, Bytes::new())
+    } else {
+        match make(protobuf, response::wants_gzip(headers)) {
+            Ok(bytes) => response::bytes(200, media_type, bytes),
+            Err(error) => {
+                tracing::error!(%error, "making the OpenAPI v2 document");
+                return response::text(500, "making the document failed");
+            }
+        }
+    };
+    let out = answer.headers_mut();
+    if !known && response::wants_gzip(headers) {
+        response::set_gzip(out);
+    }
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        out.insert(header::ETAG, tag);
+    }
+    out.insert(header::VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
+    answer
+}
+
+fn make(protobuf: bool, gzip: bool) -> io::Result<Vec<u8>> {
+    let resources: Vec<&Resource> = api::resources().iter().filter(|r| r.default_on).collect();
+    if gzip {
+        let mut out = GzEncoder::new(Vec::new(), Compression::fast());
+        write(&resources, protobuf, &mut out)?;
+        return out.finish();
+    }
+    let mut out = Vec::new();
+    write(&resources, protobuf, &mut out)?;
+    Ok(out)
+}
+
+fn write(resources: &[&Resource], protobuf: bool, out: &mut impl Write) -> io::Result<()> {
+    if protobuf {
+        let mut info = Message::default();
+        info.text(1, "Kubernetes").text(2, "v1.36.2");
+        let mut head = Message::default();
+        head.text(1, "2.0").message(2, &info).message(8, &Message::default());
+        out.write_all(&head.0)?;
+        // A message that comes in several pieces is put together by whoever reads it.
+        return schemas::each(resources, |name, schema| {
+            let mut definitions = Message::default();
+            definitions.message(1, &named(name, &older(schema)));
+            let mut piece = Message::default();
+            piece.message(9, &definitions);
+            out.write_all(&piece.0)
+        });
+    }
+    out.write_all(
+        br#"{"swagger":"2.0","info":{"title":"Kubernetes","version":"v1.36.2"},"paths":{},"definitions":{"#,
+    )?;
+    let mut separator = "";
+    schemas::each(resources, |name, schema| {
+        write!(out, "{separator}{}:{}", Value::from(name), older(schema))?;
+        separator = ",";
+        Ok(())
+    })?;
+    out.write_all(b"}}")
+}
+
+/// A schema of v3 as v2 says it: references beside other words, and one type where v3 allows several.
+fn older(schema: Value) -> Value {
+    let Value::Object(fields) = schema else { return schema };
+    let mut out = Map::new();
+    for (key, value) in fields {
+        match (key.as_str(), value) {
+            ("allOf", Value::Array(list)) => {
+                let to = list.first().and_then(|one| one["$ref"].as_str()).unwrap_or_default();
+                let name = to.rsplit('/').next().unwrap_or_default();
+                out.insert("$ref".into(), format!("#/definitions/{name}").into());
+            }
+            ("oneOf", _) => drop(out.insert("type".into(), "string".into())),
+            ("properties", Value::Object(all)) => {
+                let all: Map<String, Value> = all.into_iter().map(|(k, v)| (k, older(v))).collect();
+                out.insert("properties".into(), all.into());
+            }
+            ("items" | "additionalProperties", value) => drop(out.insert(key, older(value))),
+            (_, value) => drop(out.insert(key, value)),
+        }
+    }
+    Value::Object(out)
+}
+
+/// Bytes of a protobuf message.
+#[derive(Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    fn varint(&mut self, mut value: usize) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    fn bytes(&mut self, tag: usize, bytes: &[u8]) -> &mut Self {
+        self.varint(tag << 3 | 2);
+        self.varint(bytes.len());
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    fn text(&mut self, tag: usize, text: &str) -> &mut Self {
+        self.bytes(tag, text.as_bytes())
+    }
+
+    fn message(&mut self, tag: usize, message: &Message) -> &mut Self {
+        self.bytes(tag, &message.0)
+    }
+
+    /// gnostic's `Any`: the value as YAML, and JSON is YAML.
+    fn any(&mut self, tag: usize, value: &Value) -> &mut Self {
+        let mut any = Message::default();
+        any.text(2, &value.to_string());
+        self.message(tag, &any)
+    }
+}
+
+fn named(name: &str, schema: &Value) -> Message {
+    let mut out = Message::default();
+    out.text(1, name).message(2, &encode(schema));
+    out
+}
+
+/// gnostic's `Schema`.
+fn encode(schema: &Value) -> Message {
+    let mut out = Message::default();
+    for (key, value) in schema.as_object().into_iter().flatten() {
+        let text = value.as_str().unwrap_or_default();
+        match key.as_str() {
+            "$ref" => drop(out.text(1, text)),
+            "format" => drop(out.text(2, text)),
+            "description" => drop(out.text(4, text)),
+            "default" => drop(out.any(5, value)),
+            "required" => {
+                for name in value.as_array().into_iter().flatten().filter_map(Value::as_str) {
+                    out.text(19, name);
+                }
+            }
+            "additionalProperties" => {
+                let mut item = Message::default();
+                item.message(1, &encode(value));
+                out.message(21, &item);
+            }
+            "type" => {
+                let mut item = Message::default();
+                item.text(1, text);
+                out.message(22, &item);
+            }
+            "items" => {
+                let mut item = Message::default();
+                item.message(1, &encode(value));
+                out.message(23, &item);
+            }
+            "properties" => {
+                let mut properties = Message::default();
+                for (name, property) in value.as_object().into_iter().flatten() {
+                    properties.message(1, &named(name, property));
+                }
+                out.message(25, &properties);
+            }
+            extension if extension.starts_with("x-") => {
+                let mut item = Message::default();
+                item.text(1, extension).any(2, value);
+                out.message(31, &item);
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_of_v2() {
+        let table = [
+            (
+                json!({"allOf": [{"$ref": "#/components/schemas/a.B"}], "default": {}, "description": "d"}),
+                json!({"$ref": "#/definitions/a.B", "default": {}, "description": "d"}),
+            ),
+            (json!({"oneOf": [{"type": "string"}, {"type": "number"}]}), json!({"type": "string"})),
+            (
+                json!({"type": "array", "items": {"allOf": [{"$ref": "#/components/schemas/a.B"}]}}),
+                json!({"type": "array", "items": {"$ref": "#/definitions/a.B"}}),
+            ),
+        ];
+        for (v3, v2) in table {
+            assert_eq!(older(v3), v2);
+        }
+    }
+
+    #[test]
+    fn messages() {
+        let schema = json!({"type": "string", "required": ["a"], "x-y": true});
+        // required: 19, type: 22 { 1 }, extension: 31 { 1, 2 { 2 } }; keys come sorted.
+        let expect = b"\x9a\x01\x01a\xb2\x01\x08\x0a\x06string\xfa\x01\x0d\x0a\x03x-y\x12\x06\x12\x04true";
+        assert_eq!(encode(&schema).0, expect);
+    }
+
+    #[test]
+    fn the_document_as_json() {
+        let document: Value = serde_json::from_slice(&make(false, false).unwrap()).unwrap();
+        assert_eq!(document["swagger"], "2.0");
+        let pod = &document["definitions"]["io.k8s.api.core.v1.Pod"];
+        assert_eq!(pod["properties"]["spec"]["$ref"], "#/definitions/io.k8s.api.core.v1.PodSpec");
+        assert!(!document.to_string().contains("#/components/"));
+        assert!(!make(true, true).unwrap().is_empty());
+    }
+}
