@@ -92,7 +92,7 @@ fn binding(binding: &Value, namespaced: bool, errors: &mut ErrorList) {
     let path = Path::new("roleRef");
     let role = &binding["roleRef"];
     if text(role, "apiGroup") != GROUP {
-        errors.push(Error::not_supported(&path.child("apiGroup"), text(role, "apiGroup"), &[GROUP]));
+        errors.push(Error::not_supported(&path.child("apiGroup"), text(role, "apiGroup"), [GROUP]));
     }
     let kinds: &[&str] = if namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
     if !kinds.contains(&text(role, "kind")) {
@@ -120,7 +120,7 @@ fn subject(subject: &Value, namespaced: bool, path: &Path<'_>, errors: &mut Erro
                 messages(names::is_dns1123_subdomain(name), &name.into(), &path.child("name"), errors);
             }
             if !group.is_empty() {
-                errors.push(Error::not_supported(&path.child("apiGroup"), group, &[""]));
+                errors.push(Error::not_supported(&path.child("apiGroup"), group, [""]));
             }
             if !namespaced && text(subject, "namespace").is_empty() {
                 errors.push(Error::required(&path.child("namespace"), ""));
@@ -128,14 +128,14 @@ fn subject(subject: &Value, namespaced: bool, path: &Path<'_>, errors: &mut Erro
         }
         "User" | "Group" => {
             if group != GROUP {
-                errors.push(Error::not_supported(&path.child("apiGroup"), group, &[GROUP]));
+                errors.push(Error::not_supported(&path.child("apiGroup"), group, [GROUP]));
             }
         }
         other => {
             errors.push(Error::not_supported(
                 &path.child("kind"),
                 other,
-                &["ServiceAccount", "User", "Group"],
+                ["ServiceAccount", "User", "Group"],
             ));
         }
     }

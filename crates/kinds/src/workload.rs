@@ -48,7 +48,7 @@ fn always(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let at = at.child("spec");
     if text(pod, "restartPolicy") != "Always" {
         let policy = text(pod, "restartPolicy");
-        errors.push(Error::not_supported(&at.child("restartPolicy"), policy, &["Always"]));
+        errors.push(Error::not_supported(&at.child("restartPolicy"), policy, ["Always"]));
     }
     if present(pod, "activeDeadlineSeconds").is_some() {
         let why = "activeDeadlineSeconds in ReplicaSet is not Supported";
@@ -124,7 +124,7 @@ pub fn deployment(object: &Value, errors: &mut ErrorList) {
             }
             at_most_all(rolling, "maxUnavailable", &at, errors);
         }
-        _ => errors.push(Error::not_supported(&at, strategy.clone(), &["Recreate", "RollingUpdate"])),
+        _ => errors.push(Error::not_supported(&at, strategy.clone(), ["Recreate", "RollingUpdate"])),
     }
     for field in ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
         not_negative(spec, field, &path, errors);
@@ -179,7 +179,7 @@ pub fn daemon_set(object: &Value, errors: &mut ErrorList) {
                 _ => {}
             }
         }
-        (other, _) => errors.push(Error::not_supported(&at, other, &["OnDelete", "RollingUpdate"])),
+        (other, _) => errors.push(Error::not_supported(&at, other, ["OnDelete", "RollingUpdate"])),
     }
 }
 
@@ -246,7 +246,7 @@ fn job_spec(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         let why = "valid values: \"OnFailure\", \"Never\"";
         match policy {
             "Always" => errors.push(Error::required(&shown, why)),
-            other => errors.push(Error::not_supported(&shown, other, &["OnFailure", "Never"])),
+            other => errors.push(Error::not_supported(&shown, other, ["OnFailure", "Never"])),
         }
     }
 }

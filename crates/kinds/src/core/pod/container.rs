@@ -359,7 +359,7 @@ fn mounts(container: &Value, pod: &Pod<'_>, path: &Path<'_>, errors: &mut ErrorL
             let at = path.child("mountPropagation");
             let supported = ["Bidirectional", "HostToContainer", "None"];
             if !supported.contains(&propagation) {
-                errors.push(Error::not_supported(&at, propagation, &supported));
+                errors.push(Error::not_supported(&at, propagation, supported));
             }
             let privileged = present(container, "securityContext").is_some_and(|sc| flag(sc, "privileged"));
             if propagation == "Bidirectional" && !privileged {
@@ -386,7 +386,7 @@ fn recursive_read_only(mount: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         }
         other => {
             let supported = ["Disabled", "Enabled", "IfPossible"];
-            errors.push(Error::not_supported(path, other, &supported));
+            errors.push(Error::not_supported(path, other, supported));
         }
     }
 }
@@ -506,7 +506,7 @@ fn http_get(action: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     port(action.get("port").unwrap_or(&Value::Null), &path.child("port"), errors);
     let scheme = text(action, "scheme");
     if !["HTTP", "HTTPS"].contains(&scheme) {
-        errors.push(Error::not_supported(&path.child("scheme"), scheme, &["HTTP", "HTTPS"]));
+        errors.push(Error::not_supported(&path.child("scheme"), scheme, ["HTTP", "HTTPS"]));
     }
     for header in items(action, "httpHeaders") {
         let name = text(header, "name");

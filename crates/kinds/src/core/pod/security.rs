@@ -66,7 +66,7 @@ fn profiles(context: &Value, path: &Path<'_>, errors: &mut ErrorList) {
                 .push(Error::required(&path.child("type"), "type is required when seccompProfile is set")),
             other => {
                 let supported = ["Localhost", "RuntimeDefault", "Unconfined"];
-                errors.push(Error::not_supported(&path.child("type"), other, &supported));
+                errors.push(Error::not_supported(&path.child("type"), other, supported));
             }
         }
     }

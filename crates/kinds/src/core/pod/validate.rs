@@ -273,7 +273,7 @@ pub fn tolerations(list: &[Value], path: &Path<'_>, errors: &mut ErrorList) {
                 errors.push(Error::invalid(&at.child("operator"), value, why));
             }
             "Exists" => {}
-            other => errors.push(Error::not_supported(&at.child("operator"), other, &["Equal", "Exists"])),
+            other => errors.push(Error::not_supported(&at.child("operator"), other, ["Equal", "Exists"])),
         }
         if !effect.is_empty() {
             one_of(effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"], &at.child("effect"), errors);

@@ -80,10 +80,8 @@ fn source(volume: &Value, path: &Path<'_>, errors: &mut ErrorList) {
                 }
             }
             "projected" => projected(source, &at, errors),
-            "persistentVolumeClaim" => {
-                if text(source, "claimName").is_empty() {
-                    errors.push(Error::required(&at.child("claimName"), ""));
-                }
+            "persistentVolumeClaim" if text(source, "claimName").is_empty() => {
+                errors.push(Error::required(&at.child("claimName"), ""));
             }
             "nfs" => {
                 for field in ["server", "path"] {
@@ -99,15 +97,11 @@ fn source(volume: &Value, path: &Path<'_>, errors: &mut ErrorList) {
                     ));
                 }
             }
-            "csi" => {
-                if text(source, "driver").is_empty() {
-                    errors.push(Error::required(&at.child("driver"), ""));
-                }
+            "csi" if text(source, "driver").is_empty() => {
+                errors.push(Error::required(&at.child("driver"), ""));
             }
-            "ephemeral" => {
-                if present(source, "volumeClaimTemplate").is_none() {
-                    errors.push(Error::required(&at.child("volumeClaimTemplate"), ""));
-                }
+            "ephemeral" if present(source, "volumeClaimTemplate").is_none() => {
+                errors.push(Error::required(&at.child("volumeClaimTemplate"), ""));
             }
             _ => {}
         }
