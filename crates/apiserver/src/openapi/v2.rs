@@ -8,7 +8,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, Response, header};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{Documents, schemas};
 use crate::response;
@@ -203,6 +203,8 @@ fn encode(schema: &Value) -> Message {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
