@@ -50,7 +50,7 @@ impl Parts {
 
 /// The container runtime: ours, or one that was there before.
 pub enum Runtime {
-    Own(cri::containerd::Handle, Images),
+    Own(Box<cri::containerd::Handle>, Images),
     Given(String),
 }
 
@@ -110,7 +110,7 @@ pub fn start_runtime(
     let handle = containerd.handle();
     let shutdown = parts.shutdown.clone();
     parts.spawn_vital("running containerd", async move { Ok(containerd.run(shutdown).await?) });
-    Ok(Runtime::Own(handle, images))
+    Ok(Runtime::Own(Box::new(handle), images))
 }
 
 /// Imports the pause image and the archives of `D/images` that the runtime does not have in this form yet.
