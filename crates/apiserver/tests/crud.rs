@@ -226,6 +226,25 @@ async fn versions_of_one_kind() {
 }
 
 #[tokio::test]
+async fn fields_that_say_the_same() {
+    let w = World::new().await;
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let made = w.post(secrets, json!({"metadata": {"name": "s"}, "stringData": {"a": "hello"}})).await.ok();
+    assert_eq!(made["data"], json!({"a": "aGVsbG8="}));
+    assert!(made.get("stringData").is_none());
+    assert_eq!(made["type"], "Opaque");
+    let patch = json!({"stringData": {"b": "x"}});
+    let patched = w.patch("merge", &format!("{secrets}/s"), patch).await.ok();
+    assert_eq!(patched["data"], json!({"a": "aGVsbG8=", "b": "eA=="}));
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let pod = w.post("/api/v1/namespaces/default/pods", pod).await.ok();
+    assert_eq!(
+        (&pod["spec"]["serviceAccountName"], &pod["spec"]["serviceAccount"]),
+        (&json!("default"), &json!("default"))
+    );
+}
+
+#[tokio::test]
 async fn owners_are_checked_and_deduplicated() {
     let w = World::new().await;
     let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "1"});

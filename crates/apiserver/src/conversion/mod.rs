@@ -1,10 +1,13 @@
 //! One object in another version of its kind. Most versions have one shape and only change their name; the
 //! exceptions are here, one file each.
 
+mod aliases;
 mod event;
 mod horizontal_pod_autoscaler;
 
 use serde_json::Value;
+
+pub use aliases::agree;
 
 /// Rewrites an object between two `(group, version)` pairs. What the target version cannot say goes into
 /// annotations where upstream does so, else it is dropped by whoever writes the target's fields. `apiVersion`

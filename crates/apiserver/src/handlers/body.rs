@@ -61,6 +61,7 @@ impl Call<'_> {
     ) -> Result<Value, Status> {
         let format = negotiation::input(&self.headers)?;
         let mut value = decode(bytes, format, expected, validation, &self.warnings)?;
+        crate::conversion::agree(expected.group, expected.kind, &mut value);
         kinds::defaults::apply(expected.object, &mut value);
         Ok(value)
     }

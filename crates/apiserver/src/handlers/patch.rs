@@ -103,6 +103,7 @@ pub(super) fn apply(
             value["apiVersion"].as_str().unwrap_or_default()
         )));
     }
+    crate::conversion::agree(expected.group, expected.kind, &mut value);
     kinds::defaults::apply(expected.object, &mut value);
     Ok(value)
 }

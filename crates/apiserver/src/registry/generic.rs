@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::{hooks, meta, strategy};
 use crate::{
-    admission,
+    admission, conversion,
     handlers::options::WriteOptions,
     request::{AdmissionAttributes, Operation, UserInfo},
     server::ApiServer,
@@ -227,6 +227,7 @@ impl Scope<'_> {
             let name = names::generate_name(base, &*self.server.entropy);
             meta::set(&mut object, "name", Some(name.into()));
         }
+        conversion::agree(&self.resource.group, &self.resource.kind, &mut object);
         let hooks = hooks(self.resource);
         let reservation = (hooks.begin_write)(self, &mut object, None, options.dry_run)?;
         strategy::prepare_for_create(self.resource, &mut object)?;
@@ -362,6 +363,7 @@ impl Scope<'_> {
         self.manage_fields(Some(&old), &mut new, options);
         self.admit(Operation::Update, &mut new, Some(&old), options.dry_run).await?;
         self.deduplicate_owners(&mut new, true);
+        conversion::agree(&self.resource.group, &self.resource.kind, &mut new);
         let hooks = hooks(self.resource);
         let reservation = match self.subresource {
             "" => (hooks.begin_write)(self, &mut new, Some(&old), options.dry_run)?,
