@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 
 use super::{Common, execute, read};
@@ -84,10 +84,9 @@ async fn serve(
     let address = SocketAddr::new(flags.bind_address, flags.secure_port);
     let serving = api_server::start(server, address, identity).await?;
     tracing::info!(address = %serving.address, "serving");
-    let compacting = tokio::spawn(store::compact(opened.store.clone(), shutdown.clone()));
     shutdown.cancelled().await;
     serving.stop().await;
-    compacting.await.context("compacting the store")
+    Ok(())
 }
 
 fn options(flags: &Flags) -> Result<api_server::Options> {

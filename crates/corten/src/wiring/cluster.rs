@@ -61,7 +61,6 @@ pub async fn start(
     ));
 
     let opened = store::open(&directory.store(), &world)?;
-    parts.spawn(store::compact(opened.store.clone(), shutdown.clone()));
     let options = api_server::Options {
         client_authority: Some(bundle.authority.certificate.clone()),
         issuer: format!("https://kubernetes.default.svc.{}", flags.cluster_domain),

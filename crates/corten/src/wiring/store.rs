@@ -1,18 +1,14 @@
-//! The store with its thread, and its compaction.
+//! The store with its thread.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use etcd::Store;
-use tokio_util::sync::CancellationToken;
 
 use super::World;
-
-/// History older than this is given up, as upstream's API server does (`--etcd-compaction-interval`).
-const COMPACT_EVERY: Duration = Duration::from_secs(300);
 
 /// An open store. [`Opened::close`] writes what is queued and ends its thread.
 pub struct Opened {
@@ -43,25 +39,5 @@ impl Opened {
         if self.writer.join().is_err() {
             tracing::error!("the store's thread has panicked");
         }
-    }
-}
-
-/// Compacts to the revision of one interval ago, again and again.
-pub async fn compact(store: Store, shutdown: CancellationToken) {
-    let mut before = store.revision();
-    loop {
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(COMPACT_EVERY) => {}
-        }
-        let now = store.revision();
-        if before > store.compact_revision() {
-            match store.compact(before).await {
-                Ok(_) | Err(etcd::Error::Compacted { .. }) => {}
-                Err(error) => tracing::warn!("compacting the store: {error}"),
-            }
-        }
-        before = now;
     }
 }
