@@ -28,7 +28,8 @@ pub struct Cluster {
     failed: tokio::sync::mpsc::Receiver<anyhow::Error>,
 }
 
-/// Starts all parts and waits until the node is Ready, or until `shutdown`.
+/// Starts all parts and waits until the node is Ready, or until `shutdown`. When one does not start, those that
+/// did are stopped.
 pub async fn start(
     flags: &Flags,
     directory: &Directory,
@@ -36,8 +37,25 @@ pub async fn start(
     progress: &Progress,
     shutdown: &CancellationToken,
 ) -> Result<Cluster> {
-    let world = World::real();
     let parts = TaskTracker::new();
+    let started = begin(flags, directory, settings, progress, &parts, shutdown).await;
+    if started.is_err() {
+        shutdown.cancel();
+        parts.close();
+        parts.wait().await;
+    }
+    started
+}
+
+async fn begin(
+    flags: &Flags,
+    directory: &Directory,
+    settings: &Settings,
+    progress: &Progress,
+    parts: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<Cluster> {
+    let world = World::real();
     let (failure, failed) = tokio::sync::mpsc::channel(8);
     let node_parts = node::Parts { tracker: parts.clone(), failed: failure, shutdown: shutdown.clone() };
 
@@ -78,12 +96,12 @@ pub async fn start(
     let serving = api_server::start(server.clone(), address, identities.api_server.clone()).await?;
     progress.say(&format!("API server on port {}", settings.secure_port));
 
-    start_controllers(&server, settings, &bundle, &world, &parts, shutdown)?;
-    start_scheduler(&server, &world, &parts, shutdown);
+    start_controllers(&server, settings, &bundle, &world, parts, shutdown)?;
+    start_scheduler(&server, &world, parts, shutdown);
     node::start(flags, directory, settings, &server, runtime, &world, &node_parts).await?;
     progress.say("controllers, scheduler, kubelet, proxy and DNS");
 
-    let mut cluster = Cluster { serving, opened, parts, failed };
+    let mut cluster = Cluster { serving, opened, parts: parts.clone(), failed };
     let ready = tokio::select! {
         biased;
         () = shutdown.cancelled() => Ok(()),
