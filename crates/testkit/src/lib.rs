@@ -1,1 +1,15 @@
-//! TODO
+//! Load on a running cluster, and what it costs: the generator behind `cargo xtask bench`.
+//!
+//! Start with the program `load` (`src/bin/load.rs`), which has one command per measure. [`connection`] speaks
+//! HTTP/2 over TLS to one API server, with as little work of its own as possible, since it shares the machine
+//! with the server; [`requests`], [`watchers`], [`pods`] and [`start`] are the workloads; [`usage`] reads off
+//! `/proc` what a server has used.
+//!
+//! It starts no cluster (`xtask` does), judges no number, and is bounded in count and time.
+
+pub mod connection;
+pub mod pods;
+pub mod requests;
+pub mod start;
+pub mod usage;
+pub mod watchers;
