@@ -1,5 +1,6 @@
-//! Developer chores: `cargo xtask up`, `test`, `check`, `derive`, `licences`.
+//! Developer chores: `cargo xtask up`, `test`, `bench`, `check`, `derive`, `licences`.
 
+mod bench;
 mod derive;
 mod house;
 mod licences;
@@ -13,6 +14,7 @@ use anyhow::{Result, bail};
 const HELP: &str = "\
 cargo xtask up [--no-sample] [corten up's flags]   build, start a cluster, deploy the sample
 cargo xtask test [nextest's filters]               install what the tests need, run all of them
+cargo xtask bench [MEASURE...]                      what starts, requests, watches and pods cost
 cargo xtask check                                  format, clippy, licences, house rules
 cargo xtask licences                               write THIRD-PARTY.md
 cargo xtask derive                                 make crates/api/tables from the reference data";
@@ -25,6 +27,7 @@ fn main() -> Result<()> {
     match verb.as_str() {
         "up" => up::run(rest),
         "test" => test::run(&rest),
+        "bench" => bench::run(&rest),
         "check" => test::check(),
         "licences" => licences::write(),
         "derive" => derive::run(),
