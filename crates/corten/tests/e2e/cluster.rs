@@ -117,7 +117,8 @@ fn text(bytes: &Mutex<Vec<u8>>) -> String {
 
 /// Runs a program to its end; one that hangs is killed.
 pub fn run(command: &mut Command, input: &str) -> Said {
-    let name = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name =
+        Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let name = command.get_args().fold(name, |name, arg| format!("{name} {}", arg.to_string_lossy()));
     let mut child = command
         .stdin(Stdio::piped())
@@ -234,15 +235,31 @@ pub fn able() -> bool {
     missing.is_empty()
 }
 
+/// The processes of a container, which its control groups name.
+pub fn container_processes(id: &str) -> Vec<i32> {
+    let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let mut found: Vec<i32> = all
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(id))
+        })
+        .collect();
+    found.sort_unstable();
+    found
+}
+
 /// A port that nobody uses at this moment.
 pub fn free_port() -> u16 {
     TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Writes an archive with busybox.
+/// Writes an archive with busybox, and with curl: a static busybox cannot look names up.
 pub fn busybox_archive(name: &str, to: &Path) {
     oci::Image::new(name)
         .busybox(&find("busybox").unwrap())
+        .unwrap()
+        .program(&find("curl").unwrap(), "/bin/curl")
         .unwrap()
         .env("PATH", "/bin:/usr/bin")
         .write_to(to)

@@ -4,5 +4,6 @@
 //! Start reading in `cluster.rs`, which starts and removes clusters and runs programs with a time limit.
 
 mod application;
-
 mod cluster;
+mod healing;
+mod network;
