@@ -63,6 +63,8 @@ impl fmt::Display for Path<'_> {
         }
         match self.segment {
             Segment::Nil => f.write_str("<nil>"),
+            // Upstream's `field.NewPath("")`: a part without a name prints as a subscript.
+            Segment::Name("") => f.write_str("[]"),
             Segment::Name(name) => {
                 if parent.is_some() {
                     f.write_str(".")?;

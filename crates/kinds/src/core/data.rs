@@ -148,7 +148,7 @@ mod tests {
         check(
             json!({"data": {"a": "x".repeat(MOST_BYTES + 1)}}),
             None,
-            ": Too long: may not be more than 1048576 bytes",
+            "[]: Too long: may not be more than 1048576 bytes",
         );
         check(
             json!({"data": {"a": "c"}, "immutable": true}),
