@@ -15,33 +15,91 @@ use crate::{
     nodelifecycle, podgc, replicaset, rootcacertpublisher, serviceaccount, tainteviction,
 };
 
-/// A controller: upstream's name, upstream's older name, and how it begins.
+/// A controller: upstream's name, upstream's older name, its service account in kube-system, and how it begins.
 struct Entry {
     name: &'static str,
     alias: &'static str,
+    account: &'static str,
     start: fn(&Context),
 }
 
 const ALL: &[Entry] = &[
-    Entry { name: "endpoints-controller", alias: "endpoint", start: endpoint::start },
-    Entry { name: "endpointslice-controller", alias: "endpointslice", start: endpointslice::start },
-    Entry { name: "pod-garbage-collector-controller", alias: "podgc", start: podgc::start },
-    Entry { name: "namespace-controller", alias: "namespace", start: namespace::start },
-    Entry { name: "serviceaccount-controller", alias: "serviceaccount", start: serviceaccount::start },
-    Entry { name: "garbage-collector-controller", alias: "garbagecollector", start: garbagecollector::start },
-    Entry { name: "deployment-controller", alias: "deployment", start: deployment::start },
-    Entry { name: "replicaset-controller", alias: "replicaset", start: replicaset::start },
-    Entry { name: "node-ipam-controller", alias: "nodeipam", start: nodeipam::start },
-    Entry { name: "node-lifecycle-controller", alias: "nodelifecycle", start: nodelifecycle::start },
-    Entry { name: "taint-eviction-controller", alias: "taint-eviction", start: tainteviction::start },
+    Entry {
+        name: "endpoints-controller",
+        alias: "endpoint",
+        account: "endpoint-controller",
+        start: endpoint::start,
+    },
+    Entry {
+        name: "endpointslice-controller",
+        alias: "endpointslice",
+        account: "endpointslice-controller",
+        start: endpointslice::start,
+    },
+    Entry {
+        name: "pod-garbage-collector-controller",
+        alias: "podgc",
+        account: "pod-garbage-collector",
+        start: podgc::start,
+    },
+    Entry {
+        name: "namespace-controller",
+        alias: "namespace",
+        account: "namespace-controller",
+        start: namespace::start,
+    },
+    Entry {
+        name: "serviceaccount-controller",
+        alias: "serviceaccount",
+        account: "service-account-controller",
+        start: serviceaccount::start,
+    },
+    Entry {
+        name: "garbage-collector-controller",
+        alias: "garbagecollector",
+        account: "generic-garbage-collector",
+        start: garbagecollector::start,
+    },
+    Entry {
+        name: "deployment-controller",
+        alias: "deployment",
+        account: "deployment-controller",
+        start: deployment::start,
+    },
+    Entry {
+        name: "replicaset-controller",
+        alias: "replicaset",
+        account: "replicaset-controller",
+        start: replicaset::start,
+    },
+    Entry {
+        name: "node-ipam-controller",
+        alias: "nodeipam",
+        account: "node-controller",
+        start: nodeipam::start,
+    },
+    Entry {
+        name: "node-lifecycle-controller",
+        alias: "nodelifecycle",
+        account: "node-controller",
+        start: nodelifecycle::start,
+    },
+    Entry {
+        name: "taint-eviction-controller",
+        alias: "taint-eviction",
+        account: "node-controller",
+        start: tainteviction::start,
+    },
     Entry {
         name: "clusterrole-aggregation-controller",
         alias: "clusterrole-aggregation",
+        account: "clusterrole-aggregation-controller",
         start: clusterroleaggregation::start,
     },
     Entry {
         name: "root-ca-certificate-publisher-controller",
         alias: "root-ca-cert-publisher",
+        account: "root-ca-cert-publisher",
         start: rootcacertpublisher::start,
     },
 ];
@@ -96,10 +154,14 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     ALL.iter().map(|entry| entry.name)
 }
 
+/// Makes the client that acts as a service account of kube-system.
+type Identities = Box<dyn Fn(&'static str) -> Client + Send>;
+
 /// Controllers ready to run.
 pub struct Controllers {
     context: Context,
     chosen: Vec<&'static Entry>,
+    identities: Option<Identities>,
 }
 
 impl Controllers {
@@ -123,7 +185,17 @@ impl Controllers {
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        Ok(Controllers { context, chosen })
+        Ok(Controllers { context, chosen, identities: None })
+    }
+
+    /// Lets every controller act under an identity of its own, as upstream's
+    /// `--use-service-account-credentials` does. `make` gets the name of a service account in kube-system,
+    /// upstream's for that controller (`deployment-controller`; several controllers may share one), and answers
+    /// with a client of that identity. What all controllers share, the informers, stays with the client that
+    /// [`Controllers::build`] got.
+    pub fn with_identities(mut self, make: impl Fn(&'static str) -> Client + Send + 'static) -> Controllers {
+        self.identities = Some(Box::new(make));
+        self
     }
 
     /// The names of those that will run.
@@ -135,7 +207,11 @@ impl Controllers {
     pub async fn run(mut self, shutdown: CancellationToken) {
         self.context.shutdown = shutdown.clone();
         for entry in &self.chosen {
-            (entry.start)(&self.context);
+            let client = match &self.identities {
+                Some(make) => make(entry.account),
+                None => self.context.client.clone(),
+            };
+            (entry.start)(&Context { client, ..self.context.clone() });
         }
         self.context.informers.start(&shutdown);
         shutdown.cancelled().await;

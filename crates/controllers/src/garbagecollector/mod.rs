@@ -33,8 +33,9 @@ pub(crate) fn start(context: &Context) {
         kinds: Mutex::default(),
         absent: Mutex::default(),
     });
-    // Informers of its own, so that one kind that cannot be listed holds up nobody else.
-    let informers = SharedInformers::new(context.client.clone(), context.entropy.clone());
+    // Informers of its own, so that one kind that cannot be listed holds up nobody else; under the identity of
+    // all informers.
+    let informers = SharedInformers::new(context.informers.client().clone(), context.entropy.clone());
     let run = context.clone();
     context.spawn(async move {
         controller.follow(&informers, &run).await;

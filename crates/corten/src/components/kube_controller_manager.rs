@@ -2,13 +2,19 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use controllers::Controllers;
 
-use super::{Common, Kubeconfig, Leadership, execute, read};
+use super::health::{self, Serving};
+use super::service_accounts::ServiceAccounts;
+use super::{Common, Kubeconfig, Leadership, duration, execute, read};
+
+const NAME: &str = "kube-controller-manager";
 
 #[derive(Args)]
 pub struct Flags {
@@ -18,6 +24,11 @@ pub struct Flags {
     kubeconfig: Kubeconfig,
     #[command(flatten)]
     leadership: Leadership,
+    #[command(flatten)]
+    serving: Serving,
+    /// Let every controller act as its own service account of kube-system
+    #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    use_service_account_credentials: bool,
     /// Which controllers run: names, -name to leave one out, * for all
     #[arg(long, value_name = "LIST", default_value = "*", value_delimiter = ',', allow_hyphen_values = true)]
     controllers: Vec<String>,
@@ -36,19 +47,16 @@ pub struct Flags {
     node_monitor_grace_period: Duration,
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     node_monitor_period: Duration,
+    /// Nodes per second and zone whose pods are evicted while the zone is healthy
+    #[arg(long, value_name = "RATE", default_value_t = 0.1)]
+    node_eviction_rate: f64,
     #[arg(long, value_name = "N", default_value_t = 12500)]
     terminated_pod_gc_threshold: usize,
 }
 
-/// Go's durations as far as they are used here: `40s`, `1m30s`, `500ms`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let span: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
-    Duration::try_from(span).map_err(|error| format!("{error}"))
-}
-
 pub fn run(flags: Flags) -> Result<ExitCode> {
     execute(&flags.common.clone(), |world, shutdown| async move {
-        let client = flags.kubeconfig.client("kube-controller-manager")?;
+        let client = flags.kubeconfig.client(NAME)?;
         let config = controllers::Config {
             controllers: flags.controllers.clone(),
             root_ca: flags.root_ca_file.as_deref().map(read).transpose()?.unwrap_or_default(),
@@ -56,28 +64,21 @@ pub fn run(flags: Flags) -> Result<ExitCode> {
             node_cidr_mask_size: flags.node_cidr_mask_size,
             node_monitor_period: flags.node_monitor_period,
             node_monitor_grace_period: flags.node_monitor_grace_period,
+            node_eviction_rate: flags.node_eviction_rate,
             terminated_pod_gc_threshold: flags.terminated_pod_gc_threshold,
             ..controllers::Config::default()
         };
-        let controllers =
+        let mut controllers =
             Controllers::build(config, client.clone(), world.clock.clone(), world.entropy.clone())
                 .context("configuring the controllers")?;
-        flags
-            .leadership
-            .run("kube-controller-manager", client, &world, shutdown, |leading| controllers.run(leading))
-            .await;
-        Ok(())
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn durations() {
-        for (text, expect) in [("40s", 40), ("1m30s", 90), ("2h", 7200)] {
-            assert_eq!(super::duration(text).unwrap().as_secs(), expect, "{text}");
+        if flags.use_service_account_credentials {
+            let accounts = ServiceAccounts::new(client.clone(), flags.kubeconfig.access()?, world.clone())?;
+            controllers = controllers
+                .with_identities(move |account| accounts.client(account, &format!("{NAME}/{account}")));
         }
-        assert!(super::duration("-1s").is_err());
-        assert!(super::duration("soon").is_err());
-    }
+        let leads = Arc::new(AtomicBool::new(!flags.leadership.leader_elect));
+        let pages = health::leader_pages(NAME, leads.clone());
+        flags.serving.start(NAME, 10257, pages, &world, &shutdown).await?;
+        flags.leadership.run(NAME, client, &world, shutdown, &leads, |leading| controllers.run(leading)).await
+    })
 }

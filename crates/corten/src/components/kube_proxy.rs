@@ -1,6 +1,8 @@
 //! `corten kube-proxy`: the Service proxy over HTTPS.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -8,6 +10,7 @@ use client::SharedInformers;
 use linux::netlink::Prefix;
 use network::proxy::{Config, Proxy};
 
+use super::health::{self, Page};
 use super::{Common, Kubeconfig, execute, node_name};
 
 #[derive(Args)]
@@ -27,6 +30,12 @@ pub struct Flags {
     proxy_mode: String,
     #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     masquerade_all: bool,
+    /// Where the health pages are; port 0 for nowhere
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:10256")]
+    healthz_bind_address: SocketAddr,
+    /// Where the metrics are; port 0 for nowhere
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:10249")]
+    metrics_bind_address: SocketAddr,
     /// Remove this proxy's rules and leave
     #[arg(long)]
     cleanup: bool,
@@ -51,7 +60,24 @@ pub fn run(flags: Flags) -> Result<ExitCode> {
         }
         let client = flags.kubeconfig.client("kube-proxy")?;
         let informers = SharedInformers::new(client, world.entropy.clone());
-        Proxy::build(config, &informers, world.entropy.clone()).run(shutdown).await;
+        let proxy = Proxy::build(config, &informers, world.entropy.clone());
+        let (health, metrics) = (proxy.handle(), proxy.handle());
+        let clock = world.clock.clone();
+        let healthz = move |path: &str| {
+            let healthy = health.health().healthy;
+            let now = clock.now();
+            let text = serde_json::json!({"lastUpdated": now, "currentTime": now, "nodeEligible": healthy});
+            matches!(path, "/healthz" | "/livez").then(|| Page::json(healthy, text))
+        };
+        let pages = move |path: &str| match path {
+            "/healthz" => Some(Page::text("ok")),
+            "/proxyMode" => Some(Page::text("nftables")),
+            "/metrics" => Some(Page::metrics(metrics.metrics())),
+            _ => None,
+        };
+        health::start_plain(flags.healthz_bind_address, Arc::new(healthz), &shutdown).await?;
+        health::start_plain(flags.metrics_bind_address, Arc::new(pages), &shutdown).await?;
+        proxy.run(shutdown).await;
         Ok(())
     })
 }

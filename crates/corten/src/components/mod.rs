@@ -1,17 +1,21 @@
 //! One upstream program each, with upstream's flag names. Flags that do not apply are not accepted silently:
 //! what is not listed is refused.
 
+mod health;
 pub mod kube_apiserver;
 pub mod kube_controller_manager;
 pub mod kube_proxy;
 pub mod kube_scheduler;
 pub mod kubelet;
+mod service_accounts;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use client::{Access, Client, HttpTransport, LeaderConfig, LeaderElector};
 use tokio_util::sync::CancellationToken;
@@ -37,46 +41,102 @@ pub struct Kubeconfig {
 }
 
 impl Kubeconfig {
-    fn client(&self, agent: &str) -> Result<Client> {
-        let access = Access::from_kubeconfig(&self.kubeconfig, None)
-            .with_context(|| format!("reading {}", self.kubeconfig.display()))?;
-        let transport = HttpTransport::new(access).context("preparing the way to the API server")?;
-        Ok(Client::new(Arc::new(transport), agent))
+    fn access(&self) -> Result<Access> {
+        access(&self.kubeconfig)
     }
+
+    fn client(&self, agent: &str) -> Result<Client> {
+        client_of(&self.kubeconfig, agent)
+    }
+}
+
+fn access(kubeconfig: &Path) -> Result<Access> {
+    Access::from_kubeconfig(kubeconfig, None).with_context(|| format!("reading {}", kubeconfig.display()))
+}
+
+fn client_of(kubeconfig: &Path, agent: &str) -> Result<Client> {
+    let transport = HttpTransport::new(access(kubeconfig)?).context("preparing the way to the API server")?;
+    Ok(Client::new(Arc::new(transport), agent))
 }
 
 /// Leader election among several instances of one component.
 #[derive(Args, Clone, Debug)]
 pub struct Leadership {
     /// Work only while holding the lease
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub leader_elect: bool,
+    /// How long others wait after the last renewal that they saw
+    #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = duration)]
+    pub leader_elect_lease_duration: Duration,
+    /// How long the leader tries to renew before it gives up
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub leader_elect_renew_deadline: Duration,
+    /// How long to wait between tries
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    pub leader_elect_retry_period: Duration,
+    /// The lease [default: the program's name]
+    #[arg(long, value_name = "NAME")]
+    pub leader_elect_resource_name: Option<String>,
+    #[arg(long, value_name = "NAMESPACE", default_value = "kube-system")]
+    pub leader_elect_resource_namespace: String,
 }
 
 impl Leadership {
-    /// Runs `work` at once, or once this instance leads. An instance that loses the lease ends, as upstream's.
+    /// Runs `work` at once, or once this instance leads, which `leads` tells others. An instance that loses the
+    /// lease ends with an error, as upstream's.
     async fn run<F>(
         &self,
         name: &str,
         client: Client,
         world: &World,
         shutdown: CancellationToken,
+        leads: &AtomicBool,
         work: impl FnOnce(CancellationToken) -> F,
-    ) where
+    ) -> Result<()>
+    where
         F: Future<Output = ()> + Send + 'static,
     {
         if !self.leader_elect {
-            return work(shutdown).await;
+            work(shutdown).await;
+            return Ok(());
+        }
+        if self.leader_elect_lease_duration <= self.leader_elect_renew_deadline
+            || self.leader_elect_renew_deadline <= self.leader_elect_retry_period
+        {
+            bail!(
+                "--leader-elect-lease-duration > --leader-elect-renew-deadline > --leader-elect-retry-period is wanted"
+            );
         }
         let host = nix::unistd::gethostname().unwrap_or_default();
         let mut random = [0; 8];
         world.entropy.fill(&mut random);
         let identity = format!("{}_{:x}", host.to_string_lossy(), u64::from_le_bytes(random));
-        let config = LeaderConfig::new("kube-system", name, &identity);
+        let name = self.leader_elect_resource_name.as_deref().unwrap_or(name);
+        let config = LeaderConfig {
+            lease_duration: self.leader_elect_lease_duration,
+            renew_deadline: self.leader_elect_renew_deadline,
+            retry_period: self.leader_elect_retry_period,
+            ..LeaderConfig::new(&self.leader_elect_resource_namespace, name, &identity)
+        };
+        let lead = |token| {
+            leads.store(true, Ordering::Relaxed);
+            work(token)
+        };
         LeaderElector::new(config, client, world.clock.clone(), world.entropy.clone())
-            .run(shutdown, work)
+            .run(shutdown.clone(), lead)
             .await;
+        leads.store(false, Ordering::Relaxed);
+        if !shutdown.is_cancelled() {
+            bail!("leaderelection lost");
+        }
+        Ok(())
     }
+}
+
+/// Go's durations as far as they are used here: `40s`, `1m30s`, `500ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
+    Duration::try_from(span).map_err(|error| format!("{error}"))
 }
 
 /// Runs a component until it ends or is told to.
@@ -112,5 +172,17 @@ fn node_name(given: Option<&str>) -> Result<String> {
             .to_string_lossy()
             .trim()
             .to_lowercase()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn durations() {
+        for (text, expect) in [("40s", 40), ("1m30s", 90), ("2h", 7200)] {
+            assert_eq!(super::duration(text).unwrap().as_secs(), expect, "{text}");
+        }
+        assert!(super::duration("-1s").is_err());
+        assert!(super::duration("soon").is_err());
     }
 }

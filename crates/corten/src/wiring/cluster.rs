@@ -203,14 +203,15 @@ fn start_controllers(
         namespace_deletion_delay: std::time::Duration::ZERO,
         ..controllers::Config::default()
     };
-    let client = transport::client(
-        server,
-        "system:kube-controller-manager",
-        &["system:masters"],
-        "kube-controller-manager",
-    );
+    let client = transport::client(server, "system:kube-controller-manager", &[], "kube-controller-manager");
+    let server = server.clone();
     let controllers = Controllers::build(config, client, world.clock.clone(), world.entropy.clone())
-        .context("configuring the controllers")?;
+        .context("configuring the controllers")?
+        .with_identities(move |account| {
+            let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];
+            let user = format!("system:serviceaccount:kube-system:{account}");
+            transport::client(&server, &user, &groups, &format!("kube-controller-manager/{account}"))
+        });
     parts.spawn(controllers.run(shutdown.clone()));
     Ok(())
 }
