@@ -1,6 +1,7 @@
 //! `corten kube-proxy`: the Service proxy over HTTPS.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,14 +12,15 @@ use linux::netlink::Prefix;
 use network::proxy::{Config, Proxy};
 
 use super::health::{self, Page};
-use super::{Common, Kubeconfig, execute, node_name};
+use super::{Common, client_of, execute, node_name};
 
 #[derive(Args)]
 pub struct Flags {
     #[command(flatten)]
     common: Common,
-    #[command(flatten)]
-    kubeconfig: Kubeconfig,
+    /// The kubeconfig that says where the API server is and who this is
+    #[arg(long, value_name = "FILE", required_unless_present = "cleanup")]
+    kubeconfig: Option<PathBuf>,
     /// The node's name [default: the host name]
     #[arg(long, value_name = "NAME")]
     hostname_override: Option<String>,
@@ -58,7 +60,8 @@ pub fn run(flags: Flags) -> Result<ExitCode> {
         if flags.cleanup {
             return network::proxy::cleanup(&config).await.context("removing the rules");
         }
-        let client = flags.kubeconfig.client("kube-proxy")?;
+        let kubeconfig = flags.kubeconfig.as_deref().context("--kubeconfig is needed")?;
+        let client = client_of(kubeconfig, "kube-proxy")?;
         let informers = SharedInformers::new(client, world.entropy.clone());
         let proxy = Proxy::build(config, &informers, world.entropy.clone());
         let (health, metrics) = (proxy.handle(), proxy.handle());

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use kubelet::{Config, Kubelet};
 
-use super::{Common, Kubeconfig, execute, node_name};
+use super::{Common, Kubeconfig, execute, kubelet_configuration, node_name};
 
 #[derive(Args)]
 pub struct Flags {
@@ -16,59 +16,99 @@ pub struct Flags {
     common: Common,
     #[command(flatten)]
     kubeconfig: Kubeconfig,
-    #[arg(long, value_name = "URL", default_value = "unix:///run/containerd/containerd.sock")]
-    container_runtime_endpoint: String,
+    /// A KubeletConfiguration; flags come before what it says
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// [default: unix:///run/containerd/containerd.sock]
+    #[arg(long, value_name = "URL")]
+    container_runtime_endpoint: Option<String>,
     /// The node's name [default: the host name]
     #[arg(long, value_name = "NAME")]
     hostname_override: Option<String>,
-    #[arg(long, value_name = "ADDRESS")]
-    node_ip: Option<IpAddr>,
+    /// The node's addresses: one, or one of each family
+    #[arg(long, value_name = "ADDRESSES", value_delimiter = ',')]
+    node_ip: Vec<IpAddr>,
+    /// Labels of the node when it is made
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = label)]
+    node_labels: Vec<(String, String)>,
     #[arg(long, value_name = "D", default_value = "/var/lib/kubelet")]
     root_dir: PathBuf,
-    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0")]
-    address: IpAddr,
-    #[arg(long, value_name = "P", default_value_t = 10250)]
-    port: u16,
-    /// 0 for none
-    #[arg(long, value_name = "P", default_value_t = 10248)]
-    healthz_port: u16,
+    /// [default: 0.0.0.0]
+    #[arg(long, value_name = "ADDRESS")]
+    address: Option<IpAddr>,
+    /// [default: 10250]
+    #[arg(long, value_name = "P")]
+    port: Option<u16>,
+    /// 0 for none [default: 10248]
+    #[arg(long, value_name = "P")]
+    healthz_port: Option<u16>,
     #[arg(long, value_name = "FILE")]
-    tls_cert_file: PathBuf,
+    tls_cert_file: Option<PathBuf>,
     #[arg(long, value_name = "FILE")]
-    tls_private_key_file: PathBuf,
+    tls_private_key_file: Option<PathBuf>,
     #[arg(long, value_name = "FILE")]
     client_ca_file: Option<PathBuf>,
     #[arg(long, value_name = "ADDRESSES", value_delimiter = ',')]
-    cluster_dns: Vec<IpAddr>,
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
-    cluster_domain: String,
-    #[arg(long, value_name = "N", default_value_t = 110)]
-    max_pods: u32,
-    #[arg(long, value_name = "GROUP", default_value = "/")]
-    cgroup_root: String,
+    cluster_dns: Option<Vec<IpAddr>>,
+    /// [default: cluster.local]
+    #[arg(long, value_name = "DOMAIN")]
+    cluster_domain: Option<String>,
+    /// [default: 110]
+    #[arg(long, value_name = "N")]
+    max_pods: Option<u32>,
+    /// [default: /]
+    #[arg(long, value_name = "GROUP")]
+    cgroup_root: Option<String>,
     /// Manifests of static pods
     #[arg(long, value_name = "D")]
     pod_manifest_path: Option<PathBuf>,
 }
 
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    if key.is_empty() { Err("KEY=VALUE is wanted".to_owned()) } else { Ok((key.into(), value.into())) }
+}
+
+/// Flags come before the file, the file before upstream's defaults.
+fn configure(flags: Flags) -> Result<Config> {
+    let mut config = Config::new(&node_name(flags.hostname_override.as_deref())?);
+    if let Some(path) = &flags.config {
+        kubelet_configuration::load(path, &mut config)?;
+    }
+    let set = |field: &mut PathBuf, given: Option<PathBuf>| {
+        if let Some(given) = given {
+            *field = given;
+        }
+    };
+    set(&mut config.tls_cert_file, flags.tls_cert_file);
+    set(&mut config.tls_private_key_file, flags.tls_private_key_file);
+    if config.tls_cert_file.as_os_str().is_empty() || config.tls_private_key_file.as_os_str().is_empty() {
+        bail!("--tls-cert-file and --tls-private-key-file are needed, or tlsCertFile and tlsPrivateKeyFile");
+    }
+    config.root_dir = flags.root_dir;
+    config.container_runtime_endpoint =
+        flags.container_runtime_endpoint.unwrap_or(config.container_runtime_endpoint);
+    config.address = flags.address.unwrap_or(config.address);
+    config.port = flags.port.unwrap_or(config.port);
+    if let Some(port) = flags.healthz_port {
+        let address = config.healthz.map_or(IpAddr::from([127, 0, 0, 1]), |at| at.ip());
+        config.healthz = (port != 0).then(|| (address, port).into());
+    }
+    config.client_ca_file = flags.client_ca_file.or(config.client_ca_file);
+    config.cluster_dns = flags.cluster_dns.unwrap_or(config.cluster_dns);
+    config.cluster_domain = flags.cluster_domain.unwrap_or(config.cluster_domain);
+    config.max_pods = flags.max_pods.unwrap_or(config.max_pods);
+    config.cgroup_root = flags.cgroup_root.unwrap_or(config.cgroup_root);
+    config.static_pod_path = flags.pod_manifest_path.or(config.static_pod_path);
+    config.node_ips = flags.node_ip;
+    config.node_labels = flags.node_labels.into_iter().collect();
+    Ok(config)
+}
+
 pub fn run(flags: Flags) -> Result<ExitCode> {
     execute(&flags.common.clone(), |world, shutdown| async move {
         let client = flags.kubeconfig.client("kubelet")?;
-        let mut config = Config::new(&node_name(flags.hostname_override.as_deref())?);
-        config.container_runtime_endpoint = flags.container_runtime_endpoint;
-        config.root_dir = flags.root_dir;
-        config.address = flags.address;
-        config.port = flags.port;
-        config.healthz = (flags.healthz_port != 0).then(|| ([127, 0, 0, 1], flags.healthz_port).into());
-        config.tls_cert_file = flags.tls_cert_file;
-        config.tls_private_key_file = flags.tls_private_key_file;
-        config.client_ca_file = flags.client_ca_file;
-        config.cluster_dns = flags.cluster_dns;
-        config.cluster_domain = flags.cluster_domain;
-        config.max_pods = flags.max_pods;
-        config.cgroup_root = flags.cgroup_root;
-        config.static_pod_path = flags.pod_manifest_path;
-        config.node_ips = flags.node_ip.into_iter().collect();
+        let config = configure(flags)?;
         let kubelet = Kubelet::build(config, client, world.clock.clone(), world.entropy.clone())
             .await
             .context("starting the kubelet")?;

@@ -7,6 +7,7 @@ pub mod kube_controller_manager;
 pub mod kube_proxy;
 pub mod kube_scheduler;
 pub mod kubelet;
+mod kubelet_configuration;
 mod service_accounts;
 
 use std::path::{Path, PathBuf};

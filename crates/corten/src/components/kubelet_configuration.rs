@@ -1,0 +1,232 @@
+//! `KubeletConfiguration`, as far as its fields are built; any other field is an error, since what it asks for would
+//! not happen.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use api::core::v1::Taint;
+use kubelet::Config;
+use kubelet::config::{Authorization, Eviction};
+use serde::Deserialize;
+
+use super::{duration, read};
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct File {
+    api_version: String,
+    kind: String,
+    address: Option<IpAddr>,
+    port: Option<u16>,
+    healthz_bind_address: Option<IpAddr>,
+    healthz_port: Option<u16>,
+    tls_cert_file: Option<PathBuf>,
+    tls_private_key_file: Option<PathBuf>,
+    authentication: Authentication,
+    authorization: AuthorizationFile,
+    #[serde(rename = "clusterDNS")]
+    cluster_dns: Option<Vec<IpAddr>>,
+    cluster_domain: Option<String>,
+    container_runtime_endpoint: Option<String>,
+    static_pod_path: Option<PathBuf>,
+    pod_logs_dir: Option<PathBuf>,
+    resolv_conf: Option<String>,
+    max_pods: Option<u32>,
+    cgroup_root: Option<String>,
+    #[serde(rename = "cgroupsPerQOS")]
+    cgroups_per_qos: Option<bool>,
+    #[serde(rename = "cpuCFSQuota")]
+    cpu_cfs_quota: Option<bool>,
+    register_node: Option<bool>,
+    register_with_taints: Option<Vec<Taint>>,
+    #[serde(rename = "providerID")]
+    provider_id: Option<String>,
+    eviction_hard: Option<BTreeMap<String, String>>,
+    seccomp_default: Option<bool>,
+    serialize_image_pulls: Option<bool>,
+    node_status_update_frequency: Option<String>,
+    node_status_report_frequency: Option<String>,
+    node_lease_duration_seconds: Option<u64>,
+    node_status_max_images: Option<usize>,
+    sync_frequency: Option<String>,
+    file_check_frequency: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Authentication {
+    x509: X509,
+    webhook: WebhookAuthentication,
+    anonymous: Anonymous,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct X509 {
+    #[serde(rename = "clientCAFile")]
+    client_ca_file: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct WebhookAuthentication {
+    enabled: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Anonymous {
+    enabled: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct AuthorizationFile {
+    mode: Option<String>,
+}
+
+/// Sets in `config` what the file sets. Relative paths are relative to the file's directory, as upstream's.
+pub fn load(path: &Path, config: &mut Config) -> Result<()> {
+    apply(&read(path)?, path.parent().unwrap_or(Path::new("")), config)
+        .with_context(|| format!("reading the kubelet's configuration {}", path.display()))
+}
+
+fn set<T>(field: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *field = given;
+    }
+}
+
+/// Empty and zero durations are upstream's defaults.
+fn set_duration(field: &mut Duration, given: Option<&str>, name: &str) -> Result<()> {
+    if let Some(text) = given {
+        let given = duration(text).map_err(|error| anyhow::anyhow!("{name} {text:?}: {error}"))?;
+        if !given.is_zero() {
+            *field = given;
+        }
+    }
+    Ok(())
+}
+
+fn apply(text: &str, directory: &Path, config: &mut Config) -> Result<()> {
+    let file: File = serde_saphyr::from_str(text).context("decoding it")?;
+    if (file.api_version.as_str(), file.kind.as_str())
+        != ("kubelet.config.k8s.io/v1beta1", "KubeletConfiguration")
+    {
+        bail!("{:?} of {:?} is no KubeletConfiguration of v1beta1", file.kind, file.api_version);
+    }
+    let whole = |path: PathBuf| directory.join(path);
+    set(&mut config.address, file.address);
+    set(&mut config.port, file.port.filter(|port| *port != 0));
+    let (address, port) = match config.healthz {
+        Some(at) => (at.ip(), at.port()),
+        None => (IpAddr::from([127, 0, 0, 1]), 0),
+    };
+    let at = SocketAddr::new(file.healthz_bind_address.unwrap_or(address), file.healthz_port.unwrap_or(port));
+    config.healthz = (at.port() != 0).then_some(at);
+    set(&mut config.tls_cert_file, file.tls_cert_file.map(whole));
+    set(&mut config.tls_private_key_file, file.tls_private_key_file.map(whole));
+    if let Some(path) = file.authentication.x509.client_ca_file {
+        config.client_ca_file = Some(whole(path));
+    }
+    if file.authentication.webhook.enabled == Some(false) {
+        bail!("authentication.webhook.enabled: only true is built");
+    }
+    set(&mut config.anonymous_auth, file.authentication.anonymous.enabled);
+    match file.authorization.mode.as_deref() {
+        None | Some("Webhook") => {}
+        Some("AlwaysAllow") => config.authorization = Authorization::AlwaysAllow,
+        Some(other) => bail!("authorization.mode {other:?}: AlwaysAllow or Webhook is wanted"),
+    }
+    set(&mut config.cluster_dns, file.cluster_dns);
+    set(&mut config.cluster_domain, file.cluster_domain);
+    set(&mut config.container_runtime_endpoint, file.container_runtime_endpoint);
+    if let Some(path) = file.static_pod_path {
+        config.static_pod_path = Some(whole(path));
+    }
+    set(&mut config.pod_logs_dir, file.pod_logs_dir.map(whole));
+    set(&mut config.resolver_config, file.resolv_conf);
+    set(&mut config.max_pods, file.max_pods);
+    set(&mut config.cgroup_root, file.cgroup_root.filter(|root| !root.is_empty()));
+    set(&mut config.cgroups_per_qos, file.cgroups_per_qos);
+    set(&mut config.cpu_cfs_quota, file.cpu_cfs_quota);
+    set(&mut config.register_node, file.register_node);
+    set(&mut config.register_with_taints, file.register_with_taints);
+    set(&mut config.provider_id, file.provider_id);
+    if let Some(thresholds) = file.eviction_hard {
+        let text: Vec<String> =
+            thresholds.iter().map(|(signal, value)| format!("{signal}<{value}")).collect();
+        config.eviction_hard = Eviction::parse(&text.join(",")).map_err(anyhow::Error::msg)?;
+    }
+    set(&mut config.seccomp_default, file.seccomp_default);
+    set(&mut config.serialize_image_pulls, file.serialize_image_pulls);
+    set_duration(
+        &mut config.node_status_update_frequency,
+        file.node_status_update_frequency.as_deref(),
+        "nodeStatusUpdateFrequency",
+    )?;
+    set_duration(
+        &mut config.node_status_report_frequency,
+        file.node_status_report_frequency.as_deref(),
+        "nodeStatusReportFrequency",
+    )?;
+    set_duration(&mut config.sync_frequency, file.sync_frequency.as_deref(), "syncFrequency")?;
+    set_duration(
+        &mut config.file_check_frequency,
+        file.file_check_frequency.as_deref(),
+        "fileCheckFrequency",
+    )?;
+    if let Some(seconds) = file.node_lease_duration_seconds.filter(|seconds| *seconds != 0) {
+        config.node_lease_duration = Duration::from_secs(seconds);
+    }
+    set(&mut config.node_status_max_images, file.node_status_max_images);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+
+    fn check(body: &str, expect: Result<fn(&Config) -> bool, &str>) {
+        let mut config = Config::new("n");
+        match (apply(&format!("{HEAD}{body}"), Path::new("/etc/k"), &mut config), expect) {
+            (Ok(()), Ok(is)) => assert!(is(&config), "{body}: {config:?}"),
+            (Err(error), Err(words)) => {
+                let said = format!("{error:#}");
+                assert!(said.contains(words), "{body}: {said}");
+            }
+            (got, _) => panic!("{body}: {got:?}"),
+        }
+    }
+
+    #[test]
+    fn fields() {
+        check("", Ok(|c| c.port == 10250 && c.healthz.is_some_and(|at| at.port() == 10248)));
+        check("healthzPort: 0", Ok(|c| c.healthz.is_none()));
+        check("healthzBindAddress: 0.0.0.0", Ok(|c| c.healthz == Some(([0, 0, 0, 0], 10248).into())));
+        check("clusterDNS: [10.96.0.10]\nmaxPods: 7", Ok(|c| c.cluster_dns.len() == 1 && c.max_pods == 7));
+        check("staticPodPath: m", Ok(|c| c.static_pod_path.as_deref() == Some(Path::new("/etc/k/m"))));
+        check(
+            "authentication: {x509: {clientCAFile: /ca.crt}, anonymous: {enabled: true}}",
+            Ok(|c| c.anonymous_auth && c.client_ca_file.as_deref() == Some(Path::new("/ca.crt"))),
+        );
+        check("authorization: {mode: AlwaysAllow}", Ok(|c| c.authorization == Authorization::AlwaysAllow));
+        check(
+            "evictionHard: {memory.available: 1Gi}",
+            Ok(|c| c.eviction_hard.memory_available.of(u64::MAX) == 1 << 30),
+        );
+        check("syncFrequency: 1m30s", Ok(|c| c.sync_frequency == Duration::from_secs(90)));
+        check("syncFrequency: 0s", Ok(|c| c.sync_frequency == Duration::from_secs(60)));
+        check("cgroupDriver: systemd", Err("cgroupDriver"));
+        check("authentication: {x509: {ca: x}}", Err("ca"));
+        check("authentication: {webhook: {enabled: false}}", Err("only true is built"));
+        check("syncFrequency: soon", Err("syncFrequency \"soon\""));
+        let mut config = Config::new("n");
+        assert!(apply("kind: Pod\napiVersion: v1\n", Path::new(""), &mut config).is_err());
+    }
+}

@@ -1,0 +1,566 @@
+//! The five programs on their own, each a process with upstream's flags and an identity as kubeadm gives it, over
+//! HTTPS; with real containers, and the real kubectl from outside.
+//!
+//! Start reading at the test at the end; what is above sets up certificates, network and container runtime, and
+//! takes everything away afterwards.
+
+#[path = "../src/certificates/issue.rs"]
+mod issue;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cri::containerd::{self, Containerd, Images};
+use issue::{Authority, Pair, Subject};
+use network::cni;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+const CORTEN: &str = env!("CARGO_BIN_EXE_corten");
+const IMAGE: &str = "components.local/busybox:1";
+const NODE: &str = "node-a";
+/// Far beyond what anything takes: it ends hanging tests, it measures nothing.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+const WEB: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: web
+        image: components.local/busybox:1
+        command: [sh, -c, 'mkdir -p /www; echo answer > /www/index.html; echo begun; exec httpd -f -p 8080 -h /www']
+        readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+"#;
+
+fn step(name: &str) {
+    eprintln!("--- {name}");
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+}
+
+fn plugins() -> Option<PathBuf> {
+    ["/opt/cni/bin", "/usr/lib/cni"].map(PathBuf::from).into_iter().find(|dir| dir.join("bridge").is_file())
+}
+
+/// Whether this machine can do it. Where it must (`CI` is set), what is missing is a failure.
+fn able() -> bool {
+    let mut missing: Vec<&str> = ["kubectl", "containerd", "runc", "nft", "busybox", "curl"]
+        .into_iter()
+        .filter(|program| find(program).is_none())
+        .collect();
+    if plugins().is_none() {
+        missing.push("CNI plugins");
+    }
+    if !nix::unistd::geteuid().is_root() {
+        missing.push("root");
+    }
+    assert!(missing.is_empty() || std::env::var_os("CI").is_none(), "this machine lacks {missing:?}");
+    if !missing.is_empty() {
+        eprintln!("skipped: this machine lacks {missing:?}");
+    }
+    missing.is_empty()
+}
+
+#[track_caller]
+fn eventually<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let begin = Instant::now();
+    loop {
+        match ask() {
+            Ok(found) => return found,
+            Err(error) if begin.elapsed() > PATIENCE => panic!("{what}: at last: {error}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(200)),
+        }
+    }
+}
+
+fn free_port(address: IpAddr) -> u16 {
+    TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Runs a program to its end; success with its output, or everything it said.
+fn run(command: &mut Command) -> Result<String, String> {
+    for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
+        command.env_remove(name);
+    }
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(out.into_owned()) } else { Err(format!("{command:?}: {out}{err}")) }
+}
+
+/// One of the five programs. Dropping it asks it to end.
+struct Program {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Program {
+    fn stop(&mut self) {
+        let Ok(pid) = i32::try_from(self.child.id()) else { return };
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+        let begin = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if begin.elapsed() > Duration::from_secs(20) {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                eprintln!("{} did not end by itself", self.name);
+                assert!(std::thread::panicking());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.stop();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("=== {}\n{}", self.name, lines[lines.len().saturating_sub(40)..].join("\n"));
+        }
+    }
+}
+
+/// Certificates, network and container runtime of one cluster. Fields drop in order: programs first.
+struct Machine {
+    programs: Vec<Program>,
+    dir: PathBuf,
+    authority: Authority,
+    network: cni::Config,
+    pods: String,
+    services: String,
+    /// The bridge's, and so the node's and the API server's.
+    address: IpAddr,
+    port: u16,
+    containers: containerd::Config,
+    stop: CancellationToken,
+    containerd: Option<tokio::task::JoinHandle<Result<(), containerd::Error>>>,
+    runtime: Runtime,
+    _temporary: tempfile::TempDir,
+}
+
+impl Machine {
+    fn new() -> Machine {
+        let temporary = tempfile::Builder::new().prefix("five").rand_bytes(5).tempdir_in("/tmp").unwrap();
+        let dir = temporary.path().to_owned();
+        let runtime = Runtime::new().unwrap();
+
+        // Ranges that differ between runs at the same time.
+        let second = 200 + std::process::id() % 40;
+        let (pods, services) = (format!("10.{second}.0.0/17"), format!("10.{second}.128.0/24"));
+        let names = cni::names(&dir);
+        let network = cni::Config {
+            network: names.table,
+            bridge: names.bridge,
+            pod_cidrs: vec![format!("10.{second}.0.0/24").parse().unwrap()],
+            service_cidrs: vec![services.parse().unwrap()],
+            conf_dir: dir.join("cni"),
+            state_dir: dir.join("ipam"),
+            mtu: None,
+        };
+        let address = *runtime.block_on(cni::setup(&network)).unwrap().gateways.first().unwrap();
+        let authority = Authority::new("kubernetes", None, jiff::Timestamp::now()).unwrap();
+        let mut containers = containerd::Config::below(&dir.join("c"));
+        containers.cni_conf_dir = network.conf_dir.clone();
+        containers.cni_bin_dir = plugins().unwrap();
+        let port = free_port(address);
+        let stop = CancellationToken::new();
+        let mut machine = Machine {
+            programs: Vec::new(),
+            dir,
+            authority,
+            network,
+            pods,
+            services,
+            address,
+            port,
+            containers,
+            stop,
+            containerd: None,
+            runtime,
+            _temporary: temporary,
+        };
+        machine.start_containerd();
+        machine.certificates();
+        machine
+    }
+
+    fn start_containerd(&mut self) {
+        let handle = self.runtime.handle().clone();
+        let _inside = handle.enter();
+        let containerd = Containerd::build(self.containers.clone()).unwrap();
+        let handle = containerd.handle();
+        self.containerd = Some(self.runtime.spawn(containerd.run(self.stop.clone())));
+        let archive = self.dir.join("image.tar");
+        let busybox = oci::Image::new(IMAGE).busybox(&find("busybox").unwrap()).unwrap();
+        self.runtime.block_on(async {
+            handle.ready().await.unwrap();
+            let images = Images::new(&self.containers);
+            let pause = oci::pause(&self.containers.sandbox_image).unwrap();
+            for image in [pause, busybox.env("PATH", "/bin:/usr/bin")] {
+                image.write_to(&archive).unwrap();
+                images.import(&archive).await.unwrap();
+            }
+        });
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.join(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        File::create(self.dir.join(name)).and_then(|mut file| file.write_all(text.as_bytes())).unwrap();
+    }
+
+    fn pair(&self, name: &str, pair: &Pair) {
+        self.write(&format!("{name}.crt"), &pair.certificate);
+        self.write(&format!("{name}.key"), &pair.key);
+    }
+
+    fn certificates(&self) {
+        let now = jiff::Timestamp::now();
+        self.write("ca.crt", &self.authority.pair.certificate);
+        self.write("sa.key", &issue::service_account_key().unwrap().0);
+        let names = vec!["kubernetes".to_owned(), "localhost".to_owned()];
+        for (name, subject) in [
+            ("apiserver", Subject::server("kube-apiserver", names, vec![self.address])),
+            ("serving", Subject::server(&format!("system:node:{NODE}"), Vec::new(), vec![self.address])),
+            (
+                "apiserver-kubelet-client",
+                Subject::client("kube-apiserver-kubelet-client", &["system:masters"]),
+            ),
+            ("admin", Subject::client("kubernetes-admin", &["system:masters"])),
+            ("kube-scheduler", Subject::client("system:kube-scheduler", &[])),
+            ("kube-controller-manager", Subject::client("system:kube-controller-manager", &[])),
+            ("kubelet", Subject::client(&format!("system:node:{NODE}"), &["system:nodes"])),
+            ("kube-proxy", Subject::client("system:kube-proxy", &[])),
+        ] {
+            self.pair(name, &self.authority.sign(&subject, now).unwrap());
+            let text = format!(
+                "{{apiVersion: v1, kind: Config, current-context: c,\n\
+                 clusters: [{{name: c, cluster: {{server: 'https://{}:{}', certificate-authority: ca.crt}}}}],\n\
+                 contexts: [{{name: c, context: {{cluster: c, user: u}}}}],\n\
+                 users: [{{name: u, user: {{client-certificate: {name}.crt, client-key: {name}.key}}}}]}}\n",
+                self.address, self.port
+            );
+            self.write(&format!("{name}.conf"), &text);
+        }
+    }
+
+    fn start(&mut self, name: &'static str, flags: &[String]) {
+        step(name);
+        let log = self.dir.join(format!("{name}.log"));
+        let file = File::create(&log).unwrap();
+        let mut command = Command::new(CORTEN);
+        command.arg(name).args(flags).stdin(Stdio::null()).current_dir(&self.dir);
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        self.programs.push(Program { name, child: command.spawn().unwrap(), log });
+    }
+
+    fn kubectl(&self, args: &str) -> Result<String, String> {
+        self.kubectl_args(&args.split_whitespace().collect::<Vec<_>>())
+    }
+
+    fn kubectl_args(&self, args: &[&str]) -> Result<String, String> {
+        let mut command = Command::new("kubectl");
+        command.env("KUBECONFIG", self.dir.join("admin.conf")).env("HOME", &self.dir).args(args);
+        run(&mut command)
+    }
+
+    #[track_caller]
+    fn until(&self, args: &str, expect: &str) {
+        eventually(&format!("kubectl {args} says {expect:?}"), || {
+            let said = self.kubectl(args)?;
+            if said.trim() == expect { Ok(()) } else { Err(said) }
+        });
+    }
+
+    fn api_server(&mut self) {
+        let flags = [
+            format!("--data-dir={}", self.path("store")),
+            format!("--bind-address={}", self.address),
+            format!("--advertise-address={}", self.address),
+            format!("--secure-port={}", self.port),
+            format!("--tls-cert-file={}", self.path("apiserver.crt")),
+            format!("--tls-private-key-file={}", self.path("apiserver.key")),
+            format!("--client-ca-file={}", self.path("ca.crt")),
+            "--authorization-mode=Node,RBAC".to_owned(),
+            format!("--service-account-signing-key-file={}", self.path("sa.key")),
+            format!("--service-account-key-file={}", self.path("sa.key")),
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
+            format!("--service-cluster-ip-range={}", self.services),
+            format!("--kubelet-certificate-authority={}", self.path("ca.crt")),
+            format!("--kubelet-client-certificate={}", self.path("apiserver-kubelet-client.crt")),
+            format!("--kubelet-client-key={}", self.path("apiserver-kubelet-client.key")),
+        ];
+        self.start("kube-apiserver", &flags);
+        eventually("the API server is ready", || self.kubectl("get --raw /readyz"));
+    }
+
+    /// The flags of the scheduler and the controller manager as kubeadm writes them.
+    fn control_flags(&self, name: &str, port: u16) -> Vec<String> {
+        let kubeconfig = self.path(&format!("{name}.conf"));
+        vec![
+            format!("--authentication-kubeconfig={kubeconfig}"),
+            format!("--authorization-kubeconfig={kubeconfig}"),
+            "--bind-address=127.0.0.1".to_owned(),
+            format!("--kubeconfig={kubeconfig}"),
+            "--leader-elect=true".to_owned(),
+            format!("--secure-port={port}"),
+        ]
+    }
+
+    fn controller_manager(&mut self, port: u16) {
+        let mut flags = self.control_flags("kube-controller-manager", port);
+        flags.extend([
+            "--allocate-node-cidrs=true".to_owned(),
+            format!("--cluster-cidr={}", self.pods),
+            "--controllers=*".to_owned(),
+            format!("--root-ca-file={}", self.path("ca.crt")),
+            "--use-service-account-credentials=true".to_owned(),
+            "--node-monitor-grace-period=15s".to_owned(),
+            "--node-monitor-period=1s".to_owned(),
+        ]);
+        self.start("kube-controller-manager", &flags);
+    }
+
+    fn kubelet(&mut self) {
+        let healthz = free_port([127, 0, 0, 1].into());
+        self.write(
+            "kubelet.yaml",
+            &format!(
+                "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
+                 address: {address}\nport: {port}\nhealthzPort: {healthz}\n\
+                 authentication: {{x509: {{clientCAFile: {ca}}}, webhook: {{enabled: true}}}}\n\
+                 authorization: {{mode: Webhook}}\n\
+                 cgroupRoot: /corten-five-{pid}\npodLogsDir: {logs}\n\
+                 containerRuntimeEndpoint: {endpoint}\n\
+                 tlsCertFile: {cert}\ntlsPrivateKeyFile: {key}\n",
+                address = self.address,
+                port = free_port(self.address),
+                ca = self.path("ca.crt"),
+                pid = std::process::id(),
+                logs = self.path("logs"),
+                endpoint = self.containers.endpoint(),
+                cert = self.path("serving.crt"),
+                key = self.path("serving.key"),
+            ),
+        );
+        let flags = [
+            format!("--config={}", self.path("kubelet.yaml")),
+            format!("--kubeconfig={}", self.path("kubelet.conf")),
+            format!("--hostname-override={NODE}"),
+            format!("--node-ip={}", self.address),
+            format!("--root-dir={}", self.path("k")),
+        ];
+        self.start("kubelet", &flags);
+    }
+
+    fn proxy(&mut self, healthz: u16, metrics: u16) {
+        let flags = [
+            format!("--kubeconfig={}", self.path("kube-proxy.conf")),
+            format!("--hostname-override={NODE}"),
+            format!("--cluster-cidr={}", self.pods),
+            "--proxy-mode=nftables".to_owned(),
+            format!("--healthz-bind-address=127.0.0.1:{healthz}"),
+            format!("--metrics-bind-address=127.0.0.1:{metrics}"),
+        ];
+        self.start("kube-proxy", &flags);
+    }
+
+    fn clean(&mut self) -> Result<(), String> {
+        self.programs.clear();
+        let said = |error: &dyn std::fmt::Display| error.to_string();
+        run(Command::new(CORTEN).args(["kube-proxy", "--cleanup"]))?;
+        self.stop.cancel();
+        self.runtime.block_on(async {
+            if let Some(containerd) = self.containerd.take() {
+                let _ = containerd.await;
+            }
+            containerd::remove_all(&self.containers).await.map_err(|error| said(&error))?;
+            cni::cleanup(&self.network).await.map_err(|error| said(&error))
+        })?;
+        for root in [self.dir.join("k"), self.dir.join("c")] {
+            if root.exists() {
+                linux::mount::unmount_below(&root).map_err(|error| said(&error))?;
+            }
+        }
+        let groups = linux::cgroup::Cgroups::discover().map_err(|error| said(&error))?;
+        let root = format!("/corten-five-{}", std::process::id());
+        if groups.exists(&root) {
+            groups.remove(&root).map_err(|error| said(&error))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.programs.is_empty() {
+            for args in ["get pods -A -o wide", "get events -A", "get nodes -o wide"] {
+                eprintln!("{}", self.kubectl(args).unwrap_or_else(|error| error));
+            }
+        }
+        if let Err(error) = self.clean() {
+            eprintln!("cleaning up: {error}");
+            assert!(std::thread::panicking(), "cleaning up: {error}");
+        }
+    }
+}
+
+/// What `GET /` says there.
+fn ask(address: SocketAddr) -> Result<String, String> {
+    let said = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    said().map_err(|error| error.to_string())
+}
+
+/// The status of a page, and the page.
+#[track_caller]
+fn page(url: &str, args: &[&str]) -> (String, String) {
+    let mut command = Command::new("curl");
+    command.args(["-ksS", "--noproxy", "*", "--max-time", "20", "-w", "\n%{http_code}"]).args(args).arg(url);
+    let said = eventually(url, || run(&mut command));
+    let (body, code) = said.rsplit_once('\n').unwrap();
+    (code.to_owned(), body.to_owned())
+}
+
+#[test]
+fn five_programs() {
+    if !able() {
+        return;
+    }
+    let mut m = Machine::new();
+    let ports: Vec<u16> = (0..4).map(|_| free_port([127, 0, 0, 1].into())).collect();
+    m.api_server();
+    m.controller_manager(ports[0]);
+    let flags = m.control_flags("kube-scheduler", ports[1]);
+    m.start("kube-scheduler", &flags);
+    m.kubelet();
+    m.proxy(ports[2], ports[3]);
+
+    step("the node");
+    eventually("the node is there", || m.kubectl(&format!("get node {NODE}")));
+    m.kubectl(&format!("wait --for=condition=Ready node/{NODE} --timeout=80s")).unwrap();
+    eventually("the default service account", || m.kubectl("get serviceaccount default"));
+
+    step("a Deployment and its Service");
+    m.write("web.yaml", WEB);
+    m.kubectl(&format!("apply -f {}", m.path("web.yaml"))).unwrap();
+    m.kubectl("rollout status deployment/web --timeout=80s").unwrap();
+    let ip = m.kubectl("get service web -o jsonpath={.spec.clusterIP}").unwrap();
+    let service = SocketAddr::new(ip.parse().unwrap(), 80);
+    eventually("the Service answers", || {
+        ask(service).and_then(|said| if said.contains("answer") { Ok(()) } else { Err(said) })
+    });
+
+    step("through the kubelet's server");
+    assert_eq!(m.kubectl("logs deployment/web").unwrap().trim(), "begun");
+    assert_eq!(m.kubectl("exec deployment/web -- cat /www/index.html").unwrap().trim(), "answer");
+
+    step("pages about themselves");
+    m.kubectl("create serviceaccount monitor").unwrap();
+    m.kubectl("create clusterrole monitor --verb=get --non-resource-url=/metrics").unwrap();
+    m.kubectl("create clusterrolebinding monitor --clusterrole=monitor --serviceaccount=default:monitor")
+        .unwrap();
+    let monitor = format!("Authorization: Bearer {}", m.kubectl("create token monitor").unwrap().trim());
+    let token = m.kubectl("create token default").unwrap();
+    let other = format!("Authorization: Bearer {}", token.trim());
+    for port in &ports[..2] {
+        let at = |path: &str| format!("https://127.0.0.1:{port}{path}");
+        for path in ["/healthz", "/livez", "/readyz"] {
+            assert_eq!(page(&at(path), &[]), ("200".into(), "ok".into()), "{path}");
+        }
+        for (header, expect) in
+            [("X-None: 1", "403"), ("Authorization: Bearer x", "401"), (&other, "403"), (&monitor, "200")]
+        {
+            let (code, body) = page(&at("/metrics"), &["-H", header]);
+            assert_eq!(code, expect, "{body}");
+            assert_eq!(code == "200", body.contains("leader_election_master_status"), "{body}");
+        }
+        assert_eq!(page(&at("/nothing"), &["-H", &monitor]).0, "403");
+    }
+    let (code, body) = page(&format!("http://127.0.0.1:{}/healthz", ports[2]), &[]);
+    assert_eq!(code, "200", "{body}");
+    assert!(body.contains("lastUpdated"), "{body}");
+    let (code, body) = page(&format!("http://127.0.0.1:{}/metrics", ports[3]), &[]);
+    assert!(code == "200" && body.contains("kubeproxy_sync_proxy_rules"), "{body}");
+    assert_eq!(page(&format!("http://127.0.0.1:{}/proxyMode", ports[3]), &[]).1, "nftables");
+
+    step("every controller under its own name");
+    for (verb, what) in [("create", "pods"), ("update", "deployments.apps"), ("delete", "namespaces")] {
+        let asked = format!("auth can-i {verb} {what} --as=system:kube-controller-manager");
+        assert!(m.kubectl(&asked).is_err(), "{verb} {what} needs no identity of a controller's");
+    }
+    for account in
+        ["deployment-controller", "replicaset-controller", "endpointslice-controller", "node-controller"]
+    {
+        m.kubectl(&format!("get serviceaccount -n kube-system {account}")).unwrap();
+    }
+
+    step("scaling, garbage collection, a namespace's end");
+    m.kubectl("scale deployment/web --replicas=1").unwrap();
+    m.until("get pods -o jsonpath={.items[*].status.phase}", "Running");
+    m.kubectl("create namespace other").unwrap();
+    m.kubectl("create configmap -n other c --from-literal=a=b").unwrap();
+    m.kubectl("create deployment -n other d --image=components.local/busybox:1 -- sleep 1000").unwrap();
+    m.kubectl("rollout status -n other deployment/d --timeout=80s").unwrap();
+    m.kubectl("delete namespace other --timeout=80s").unwrap();
+    m.kubectl("delete deployment web --wait=false").unwrap();
+    m.until("get replicasets,pods -A -o name", "");
+    m.kubectl("delete service web").unwrap();
+    m.until("get endpointslices -l kubernetes.io/service-name=web -o name", "");
+
+    step("nobody was refused anything");
+    for program in &m.programs {
+        let log = program.log();
+        let refused: Vec<&str> =
+            log.lines().filter(|line| line.to_lowercase().contains("forbidden")).collect();
+        assert!(refused.is_empty(), "{}: {refused:#?}", program.name);
+    }
+
+    step("a node that falls silent");
+    m.programs.retain(|program| program.name != "kubelet");
+    m.until(
+        &format!("get node {NODE} -o jsonpath={{.status.conditions[?(@.type==\"Ready\")].status}}"),
+        "Unknown",
+    );
+    m.kubectl(&format!("delete node {NODE}")).unwrap();
+    m.clean().unwrap();
+}
