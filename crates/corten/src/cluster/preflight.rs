@@ -72,6 +72,18 @@ pub fn check(root: bool, own_containerd: bool) -> Result<()> {
     }
 }
 
+/// Whether somebody listens at a container runtime's endpoint, `unix:///…` or a bare path.
+///
+/// # Errors
+/// When nobody does: waiting for a node that can never be Ready helps nobody.
+pub fn answers(endpoint: &str) -> Result<()> {
+    let path = endpoint.strip_prefix("unix://").unwrap_or(endpoint);
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Ok(()),
+        Err(error) => bail!("no container runtime answers at {endpoint}: {error}"),
+    }
+}
+
 fn complaint(root: bool, missing: &[Requirement], cni: bool) -> Option<String> {
     let mut lines = Vec::new();
     let mut packages: Vec<&str> = Vec::new();

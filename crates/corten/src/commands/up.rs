@@ -62,6 +62,7 @@ pub struct Flags {
 
 pub fn run(flags: Flags) -> Result<ExitCode> {
     preflight::check(nix::unistd::geteuid().is_root(), flags.container_runtime_endpoint.is_none())?;
+    flags.container_runtime_endpoint.as_deref().map_or(Ok(()), preflight::answers)?;
     let directory = flags.which.directory()?;
     if let Some(pid) = process::running(&directory.pid_file())? {
         bail!("the cluster in {} runs already, as process {pid}", directory.root.display());
@@ -79,6 +80,7 @@ fn detach(directory: &Directory) -> Result<ExitCode> {
         .append(true)
         .open(directory.log_file())
         .with_context(|| format!("opening {}", directory.log_file().display()))?;
+    let before = errors.metadata().map_or(0, |log| log.len());
     let mut child = std::process::Command::new(program)
         .args(std::env::args_os().skip(1).filter(|arg| arg != "--detach"))
         .env(DETACHED, "1")
@@ -97,7 +99,21 @@ fn detach(directory: &Directory) -> Result<ExitCode> {
         }
     }
     let status = child.wait().context("waiting for the cluster's process")?;
-    bail!("the cluster did not start ({status}); see {}", directory.log_file().display());
+    let why = std::fs::read(directory.log_file()).unwrap_or_default();
+    let why = why.get(usize::try_from(before)?..).and_then(reason);
+    let log = directory.log_file();
+    match why {
+        Some(why) => bail!("{why}\n(the cluster did not start; its log is {})", log.display()),
+        None => bail!("the cluster did not start ({status}); see {}", log.display()),
+    }
+}
+
+/// What a process of ours said last before it failed, out of what it logged.
+fn reason(log: &[u8]) -> Option<String> {
+    let log = String::from_utf8_lossy(log);
+    let from =
+        log.rfind("\ncorten: ").map(|at| at + 1).or_else(|| log.starts_with("corten: ").then_some(0))?;
+    Some(log.get(from..)?.trim_start_matches("corten: ").trim_end().to_owned())
 }
 
 /// How the line begins that says that the cluster can be used.
@@ -128,6 +144,7 @@ fn serve(flags: &Flags, directory: &Directory) -> Result<ExitCode> {
         log.as_deref(),
     )?;
     let settings = settings::decide(directory, flags)?;
+    settings.container_runtime_endpoint.as_deref().map_or(Ok(()), preflight::answers)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, |cores| cores.get().min(8)))
@@ -172,4 +189,21 @@ pub async fn cancel_on_signal(shutdown: CancellationToken) {
         _ = terminate.recv() => {}
     }
     shutdown.cancel();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_of_a_process() {
+        for (log, expect) in [
+            ("", None),
+            ("2026 INFO corten::x: corten: no\n", None),
+            ("corten: old\n2026 INFO x\ncorten: new\n- two\n", Some("new\n- two")),
+            ("corten: only\n", Some("only")),
+        ] {
+            assert_eq!(reason(log.as_bytes()).as_deref(), expect);
+        }
+    }
 }
