@@ -76,6 +76,9 @@ fn again(kept: &Settings, flags: &Flags) -> Result<Settings> {
     )?;
     fixed("--node-name", flags.node_name.clone(), kept.node_name.clone())?;
     let mut settings = kept.clone();
+    // Another cluster may have been given this one's port while it was stopped; only this node's API server asks
+    // for it, and reads it off the node.
+    settings.kubelet_port = free_port_from(kept.kubelet_port)?;
     settings.secure_port = flags.secure_port.unwrap_or(kept.secure_port);
     // A laptop changes its address; the cluster moves with it.
     let present = addresses();
