@@ -425,7 +425,9 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for args in [&["get", "pods", "-A", "-o", "wide"][..], &["get", "events", "-A"][..]] {
-                eprintln!("{}", self.kubectl(args));
+                if self.kubeconfig().exists() {
+                    eprintln!("{}", self.kubectl(args));
+                }
             }
             for log in ["logs/corten.log", "containerd/containerd.log"] {
                 let mut text = String::new();

@@ -3,7 +3,11 @@
 //! Each test has a cluster of its own and walks through many steps; the last step printed is the one that failed.
 //! Start reading in `cluster.rs`, which starts and removes clusters and runs programs with a time limit.
 
+mod access;
 mod application;
+mod bad_input;
 mod cluster;
+mod crash;
 mod healing;
+mod lifecycle;
 mod network;
