@@ -44,18 +44,21 @@ impl Report {
     }
 }
 
-/// Runs the named measures, or all.
-pub fn run(names: &[String]) -> Result<()> {
-    for name in names {
-        if !NODE.iter().chain(SERVER).any(|known| known == name) {
+/// Runs the named measures, or all. With `--no-build`, of the programs in `target/release` as they are.
+pub fn run(words: &[String]) -> Result<()> {
+    let (flags, names): (Vec<_>, Vec<_>) = words.iter().partition(|word| *word == "--no-build");
+    for name in &names {
+        if !NODE.iter().chain(SERVER).any(|known| known == *name) {
             bail!("no measure is called {name}; there are {} {}", NODE.join(" "), SERVER.join(" "));
         }
     }
-    let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| *wanted == name);
     step("packages", || packages::install(&[packages::CLUSTER]))?;
-    step("build (release)", || {
-        execute(&mut command("cargo", &["build", "--release", "-p", "corten", "-p", "testkit"]))
-    })?;
+    if flags.is_empty() {
+        step("build (release)", || {
+            execute(&mut command("cargo", &["build", "--release", "-p", "corten", "-p", "testkit"]))
+        })?;
+    }
     println!("{}", bed::machine()?);
     let mut report = Report::default();
     let mut bed = Bed::new()?;

@@ -14,7 +14,7 @@ use anyhow::{Result, bail};
 const HELP: &str = "\
 cargo xtask up [--no-sample] [corten up's flags]   build, start a cluster, deploy the sample
 cargo xtask test [nextest's filters]               install what the tests need, run all of them
-cargo xtask bench [MEASURE...]                      what starts, requests, watches and pods cost
+cargo xtask bench [--no-build] [MEASURE...]        what starts, requests, watches and pods cost
 cargo xtask check                                  format, clippy, licences, house rules
 cargo xtask licences                               write THIRD-PARTY.md
 cargo xtask derive                                 make crates/api/tables from the reference data";
