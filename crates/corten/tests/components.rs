@@ -314,7 +314,10 @@ impl Machine {
             format!("--tls-cert-file={}", self.path("apiserver.crt")),
             format!("--tls-private-key-file={}", self.path("apiserver.key")),
             format!("--client-ca-file={}", self.path("ca.crt")),
+            "--allow-privileged=true".to_owned(),
             "--authorization-mode=Node,RBAC".to_owned(),
+            "--enable-admission-plugins=NodeRestriction".to_owned(),
+            "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname".to_owned(),
             format!("--service-account-signing-key-file={}", self.path("sa.key")),
             format!("--service-account-key-file={}", self.path("sa.key")),
             "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
@@ -387,11 +390,17 @@ impl Machine {
     }
 
     fn proxy(&mut self, healthz: u16, metrics: u16) {
+        self.write(
+            "proxy.yaml",
+            &format!(
+                "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: nftables\n\
+                 clientConnection: {{kubeconfig: kube-proxy.conf}}\nclusterCIDR: {}\n",
+                self.pods
+            ),
+        );
         let flags = [
-            format!("--kubeconfig={}", self.path("kube-proxy.conf")),
+            format!("--config={}", self.path("proxy.yaml")),
             format!("--hostname-override={NODE}"),
-            format!("--cluster-cidr={}", self.pods),
-            "--proxy-mode=nftables".to_owned(),
             format!("--healthz-bind-address=127.0.0.1:{healthz}"),
             format!("--metrics-bind-address=127.0.0.1:{metrics}"),
         ];
@@ -413,6 +422,12 @@ impl Machine {
         for root in [self.dir.join("k"), self.dir.join("c")] {
             if root.exists() {
                 linux::mount::unmount_below(&root).map_err(|error| said(&error))?;
+            }
+        }
+        // The kubelet may have ended before it removed the last container's link.
+        for entry in std::fs::read_dir("/var/log/containers").into_iter().flatten().flatten() {
+            if std::fs::read_link(entry.path()).is_ok_and(|log| log.starts_with(&self.dir)) {
+                let _ = std::fs::remove_file(entry.path());
             }
         }
         let groups = linux::cgroup::Cgroups::discover().map_err(|error| said(&error))?;

@@ -58,7 +58,29 @@ pub struct Flags {
     kubelet_client_certificate: Option<PathBuf>,
     #[arg(long, value_name = "FILE")]
     kubelet_client_key: Option<PathBuf>,
+    /// Under which of a node's addresses its kubelet is reached, the best first
+    #[arg(long, value_name = "TYPES", value_delimiter = ',', value_parser = ["Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"])]
+    kubelet_preferred_address_types: Vec<String>,
+    /// true is the only value built
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    allow_privileged: bool,
+    /// Plugins that must be on; those that are built are
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = PLUGINS)]
+    enable_admission_plugins: Vec<String>,
 }
+
+/// The admission plugins, all of which are on.
+const PLUGINS: [&str; 9] = [
+    "NamespaceLifecycle",
+    "ServiceAccount",
+    "NodeRestriction",
+    "TaintNodesByCondition",
+    "Priority",
+    "DefaultTolerationSeconds",
+    "DefaultStorageClass",
+    "RuntimeClass",
+    "DefaultIngressClass",
+];
 
 pub fn run(flags: Flags) -> Result<ExitCode> {
     execute(&flags.common.clone(), |world, shutdown| async move {
@@ -92,6 +114,9 @@ async fn serve(
 fn options(flags: &Flags) -> Result<api_server::Options> {
     if flags.authorization_mode != "Node,RBAC" {
         bail!("--authorization-mode {}: only Node,RBAC is built", flags.authorization_mode);
+    }
+    if !flags.allow_privileged {
+        bail!("--allow-privileged=false is not built");
     }
     let advertise = match (flags.advertise_address, flags.bind_address.is_unspecified()) {
         (Some(address), _) => address,
@@ -129,5 +154,6 @@ fn options(flags: &Flags) -> Result<api_server::Options> {
         service_cidrs: flags.service_cluster_ip_range.clone(),
         advertise: (advertise, flags.secure_port),
         kubelets,
+        kubelet_address_types: flags.kubelet_preferred_address_types.clone(),
     })
 }

@@ -1,16 +1,18 @@
 //! `corten kube-scheduler`: the scheduler over HTTPS.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use client::SharedInformers;
 use scheduler::Scheduler;
 
 use super::health::{self, Serving};
-use super::{Common, Kubeconfig, Leadership, execute};
+use super::kube_scheduler_configuration::load;
+use super::{Common, Leadership, client_of, execute};
 
 const NAME: &str = "kube-scheduler";
 
@@ -18,19 +20,29 @@ const NAME: &str = "kube-scheduler";
 pub struct Flags {
     #[command(flatten)]
     common: Common,
-    #[command(flatten)]
-    kubeconfig: Kubeconfig,
+    /// A KubeSchedulerConfiguration; what it says comes before the flags, except --kubeconfig
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The kubeconfig that says where the API server is and who this is
+    #[arg(long, value_name = "FILE", required_unless_present = "config")]
+    kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     leadership: Leadership,
     #[command(flatten)]
     serving: Serving,
 }
 
-pub fn run(flags: Flags) -> Result<ExitCode> {
+pub fn run(mut flags: Flags) -> Result<ExitCode> {
     execute(&flags.common.clone(), |world, shutdown| async move {
-        let client = flags.kubeconfig.client(NAME)?;
+        let mut config = scheduler::Config::default();
+        if let Some(path) = &flags.config {
+            let kubeconfig = load(path, &mut config, &mut flags.leadership)?;
+            flags.kubeconfig = flags.kubeconfig.or(kubeconfig);
+        }
+        let kubeconfig =
+            flags.kubeconfig.context("--kubeconfig is needed, or clientConnection.kubeconfig")?;
+        let client = client_of(&kubeconfig, NAME)?;
         let informers = SharedInformers::new(client.clone(), world.entropy.clone());
-        let config = scheduler::Config::default();
         let scheduler =
             Scheduler::build(config, client.clone(), world.clock.clone(), world.entropy.clone(), informers);
         let leads = Arc::new(AtomicBool::new(!flags.leadership.leader_elect));

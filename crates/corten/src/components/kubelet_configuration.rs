@@ -12,13 +12,110 @@ use kubelet::Config;
 use kubelet::config::{Authorization, Eviction};
 use serde::Deserialize;
 
+use super::configuration::decode;
 use super::{duration, read};
+
+/// Upstream's other fields.
+const UNBUILT: &[&str] = &[
+    "enableServer",
+    "httpCheckFrequency",
+    "staticPodURL",
+    "staticPodURLHeader",
+    "readOnlyPort",
+    "tlsCipherSuites",
+    "tlsCurvePreferences",
+    "tlsMinVersion",
+    "rotateCertificates",
+    "serverTLSBootstrap",
+    "registryPullQPS",
+    "registryBurst",
+    "imagePullCredentialsVerificationPolicy",
+    "preloadedImagesVerificationAllowlist",
+    "eventRecordQPS",
+    "eventBurst",
+    "enableDebuggingHandlers",
+    "enableContentionProfiling",
+    "oomScoreAdj",
+    "streamingConnectionIdleTimeout",
+    "imageMinimumGCAge",
+    "imageMaximumGCAge",
+    "imageGCHighThresholdPercent",
+    "imageGCLowThresholdPercent",
+    "volumeStatsAggPeriod",
+    "kubeletCgroups",
+    "systemCgroups",
+    "cpuManagerPolicy",
+    "singleProcessOOMKill",
+    "cpuManagerPolicyOptions",
+    "cpuManagerReconcilePeriod",
+    "memoryManagerPolicy",
+    "topologyManagerPolicy",
+    "topologyManagerScope",
+    "topologyManagerPolicyOptions",
+    "qosReserved",
+    "runtimeRequestTimeout",
+    "hairpinMode",
+    "podCIDR",
+    "podPidsLimit",
+    "runOnce",
+    "cpuCFSQuotaPeriod",
+    "maxOpenFiles",
+    "contentType",
+    "kubeAPIQPS",
+    "kubeAPIBurst",
+    "maxParallelImagePulls",
+    "evictionSoft",
+    "evictionSoftGracePeriod",
+    "evictionPressureTransitionPeriod",
+    "evictionMaxPodGracePeriod",
+    "evictionMinimumReclaim",
+    "mergeDefaultEvictionSettings",
+    "podsPerCore",
+    "enableControllerAttachDetach",
+    "protectKernelDefaults",
+    "makeIPTablesUtilChains",
+    "iptablesMasqueradeBit",
+    "iptablesDropBit",
+    "featureGates",
+    "failSwapOn",
+    "memorySwap",
+    "containerLogMaxSize",
+    "containerLogMaxFiles",
+    "containerLogMaxWorkers",
+    "containerLogMonitorInterval",
+    "configMapAndSecretChangeDetectionStrategy",
+    "systemReserved",
+    "kubeReserved",
+    "reservedSystemCPUs",
+    "showHiddenMetricsForVersion",
+    "systemReservedCgroup",
+    "kubeReservedCgroup",
+    "enforceNodeAllocatable",
+    "allowedUnsafeSysctls",
+    "volumePluginDir",
+    "kernelMemcgNotification",
+    "logging",
+    "enableSystemLogHandler",
+    "enableSystemLogQuery",
+    "shutdownGracePeriod",
+    "shutdownGracePeriodCriticalPods",
+    "shutdownGracePeriodByPodPriority",
+    "crashLoopBackOff",
+    "reservedMemory",
+    "enableProfilingHandler",
+    "enableDebugFlagsHandler",
+    "memoryThrottlingFactor",
+    "memoryReservationPolicy",
+    "tracing",
+    "localStorageCapacityIsolation",
+    "imageServiceEndpoint",
+    "failCgroupV1",
+    "userNamespaces",
+];
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct File {
-    api_version: String,
-    kind: String,
     address: Option<IpAddr>,
     port: Option<u16>,
     healthz_bind_address: Option<IpAddr>,
@@ -36,6 +133,7 @@ struct File {
     resolv_conf: Option<String>,
     max_pods: Option<u32>,
     cgroup_root: Option<String>,
+    cgroup_driver: Option<String>,
     #[serde(rename = "cgroupsPerQOS")]
     cgroups_per_qos: Option<bool>,
     #[serde(rename = "cpuCFSQuota")]
@@ -74,6 +172,8 @@ struct X509 {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct WebhookAuthentication {
     enabled: Option<bool>,
+    #[serde(rename = "cacheTTL")]
+    cache_ttl: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -86,6 +186,16 @@ struct Anonymous {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct AuthorizationFile {
     mode: Option<String>,
+    webhook: WebhookAuthorization,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct WebhookAuthorization {
+    #[serde(rename = "cacheAuthorizedTTL")]
+    cache_authorized_ttl: Option<String>,
+    #[serde(rename = "cacheUnauthorizedTTL")]
+    cache_unauthorized_ttl: Option<String>,
 }
 
 /// Sets in `config` what the file sets. Relative paths are relative to the file's directory, as upstream's.
@@ -112,11 +222,20 @@ fn set_duration(field: &mut Duration, given: Option<&str>, name: &str) -> Result
 }
 
 fn apply(text: &str, directory: &Path, config: &mut Config) -> Result<()> {
-    let file: File = serde_saphyr::from_str(text).context("decoding it")?;
-    if (file.api_version.as_str(), file.kind.as_str())
-        != ("kubelet.config.k8s.io/v1beta1", "KubeletConfiguration")
-    {
-        bail!("{:?} of {:?} is no KubeletConfiguration of v1beta1", file.kind, file.api_version);
+    let file: File = decode(text, "kubelet.config.k8s.io/v1beta1", "KubeletConfiguration", UNBUILT)?;
+    if !matches!(file.cgroup_driver.as_deref(), None | Some("" | "cgroupfs")) {
+        bail!("cgroupDriver: only cgroupfs is built");
+    }
+    let times = [
+        file.authentication.webhook.cache_ttl.as_deref(),
+        file.authorization.webhook.cache_authorized_ttl.as_deref(),
+        file.authorization.webhook.cache_unauthorized_ttl.as_deref(),
+    ];
+    // Upstream's defaults, which the server has.
+    for (given, built) in times.into_iter().zip(["2m0s", "5m0s", "30s"]) {
+        if given.is_some_and(|given| !["", "0s", built].contains(&given)) {
+            bail!("the webhooks' cache times: only {built} is built here");
+        }
     }
     let whole = |path: PathBuf| directory.join(path);
     set(&mut config.address, file.address);
@@ -222,7 +341,16 @@ mod tests {
         );
         check("syncFrequency: 1m30s", Ok(|c| c.sync_frequency == Duration::from_secs(90)));
         check("syncFrequency: 0s", Ok(|c| c.sync_frequency == Duration::from_secs(60)));
+        // What kubeadm writes without meaning anything.
+        check(
+            "memorySwap: {}\nimageMinimumGCAge: 0s\nlogging: {verbosity: 0}\ncgroupDriver: cgroupfs",
+            Ok(|_| true),
+        );
+        check("authorization: {webhook: {cacheAuthorizedTTL: 0s}}", Ok(|_| true));
+        check("authorization: {webhook: {cacheAuthorizedTTL: 1s}}", Err("only 5m0s"));
+        check("rotateCertificates: true", Err("rotateCertificates is not built"));
         check("cgroupDriver: systemd", Err("cgroupDriver"));
+        check("cgroupDrivr: cgroupfs", Err("cgroupDrivr"));
         check("authentication: {x509: {ca: x}}", Err("ca"));
         check("authentication: {webhook: {enabled: false}}", Err("only true is built"));
         check("syncFrequency: soon", Err("syncFrequency \"soon\""));

@@ -1,11 +1,14 @@
 //! One upstream program each, with upstream's flag names. Flags that do not apply are not accepted silently:
 //! what is not listed is refused.
 
+mod configuration;
 mod health;
 pub mod kube_apiserver;
 pub mod kube_controller_manager;
 pub mod kube_proxy;
+mod kube_proxy_configuration;
 pub mod kube_scheduler;
+mod kube_scheduler_configuration;
 pub mod kubelet;
 mod kubelet_configuration;
 mod service_accounts;

@@ -32,6 +32,8 @@ pub struct Options {
     pub advertise: (IpAddr, u16),
     /// Who signs the kubelets' serving certificates, and what to show them.
     pub kubelets: Option<(String, Arc<dyn ResolvesClientCert>)>,
+    /// Which of a node's addresses its kubelet is reached under, the best first; empty for the default.
+    pub kubelet_address_types: Vec<String>,
 }
 
 /// Builds the server over a store; nothing is served yet.
@@ -69,6 +71,9 @@ pub fn build(options: Options, store: Store, world: &World) -> Result<Arc<ApiSer
         .map(|cidr| cidr.trim().parse().with_context(|| format!("{cidr:?} is not a service range")))
         .collect::<Result<_>>()?;
     config.advertise = Some(options.advertise);
+    if !options.kubelet_address_types.is_empty() {
+        config.kubelet_address_types = options.kubelet_address_types;
+    }
     if let Some((authority, identity)) = options.kubelets {
         config.kubelet_tls = Some(kubelet_tls(&authority, identity)?);
     }

@@ -90,6 +90,7 @@ async fn begin(
         service_cidrs: settings.ranges.services.to_string(),
         advertise: (settings.advertise_address, settings.secure_port),
         kubelets: Some((bundle.authority.certificate.clone(), identities.api_server_kubelet_client.clone())),
+        kubelet_address_types: Vec::new(),
     };
     let server = api_server::build(options, opened.store.clone(), &world)?;
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.secure_port));
