@@ -305,6 +305,22 @@ impl Machine {
         });
     }
 
+    /// What the API server counts as refused, whoever asked.
+    #[track_caller]
+    fn refused(&self) -> Vec<String> {
+        let metrics = self.kubectl("get --raw /metrics").unwrap();
+        let mut counts =
+            metrics.lines().filter(|line| line.starts_with("apiserver_request_total{")).peekable();
+        assert!(counts.peek().is_some(), "{metrics}");
+        let refused = |line: &&str| line.contains("code=\"403\"") || line.contains("code=\"401\"");
+        // A container runtime may refuse the WebSocket that kubectl tries first; SPDY comes next.
+        counts
+            .filter(refused)
+            .filter(|line| !line.contains("subresource=\"exec\""))
+            .map(str::to_owned)
+            .collect()
+    }
+
     fn api_server(&mut self) {
         let flags = [
             format!("--data-dir={}", self.path("store")),
@@ -549,12 +565,14 @@ fn five_programs() {
         m.kubectl(&format!("get serviceaccount -n kube-system {account}")).unwrap();
     }
 
+    assert_eq!(m.refused(), Vec::<String>::new());
+
     step("scaling, garbage collection, a namespace's end");
     m.kubectl("scale deployment/web --replicas=1").unwrap();
     m.until("get pods -o jsonpath={.items[*].status.phase}", "Running");
     m.kubectl("create namespace other").unwrap();
     m.kubectl("create configmap -n other c --from-literal=a=b").unwrap();
-    m.kubectl("create deployment -n other d --image=components.local/busybox:1 -- sleep 1000").unwrap();
+    m.kubectl(&format!("create deployment -n other d --image={}", m.containers.sandbox_image)).unwrap();
     m.kubectl("rollout status -n other deployment/d --timeout=80s").unwrap();
     m.kubectl("delete namespace other --timeout=80s").unwrap();
     m.kubectl("delete deployment web --wait=false").unwrap();
@@ -563,6 +581,10 @@ fn five_programs() {
     m.until("get endpointslices -l kubernetes.io/service-name=web -o name", "");
 
     step("nobody was refused anything");
+    // A namespace that is going takes no new pods and events: admission says so, not RBAC.
+    let mut refused = m.refused();
+    refused.retain(|line| !line.contains("resource=\"pods\"") && !line.contains("resource=\"events\""));
+    assert_eq!(refused, Vec::<String>::new());
     for program in &m.programs {
         let log = program.log();
         let refused: Vec<&str> =
