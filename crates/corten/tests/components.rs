@@ -364,6 +364,7 @@ impl Machine {
         flags.extend([
             "--allocate-node-cidrs=true".to_owned(),
             format!("--cluster-cidr={}", self.pods),
+            format!("--client-ca-file={}", self.path("ca.crt")),
             "--controllers=*".to_owned(),
             format!("--root-ca-file={}", self.path("ca.crt")),
             "--use-service-account-credentials=true".to_owned(),
@@ -546,6 +547,11 @@ fn five_programs() {
             assert_eq!(code == "200", body.contains("leader_election_master_status"), "{body}");
         }
         assert_eq!(page(&at("/nothing"), &["-H", &monitor]).0, "403");
+    }
+    for (name, expect) in [("admin", "200"), ("kube-proxy", "403")] {
+        let (cert, key) = (m.path(&format!("{name}.crt")), m.path(&format!("{name}.key")));
+        let metrics = format!("https://127.0.0.1:{}/metrics", ports[0]);
+        assert_eq!(page(&metrics, &["--cert", &cert, "--key", &key]).0, expect, "{name}");
     }
     let (code, body) = page(&format!("http://127.0.0.1:{}/healthz", ports[2]), &[]);
     assert_eq!(code, "200", "{body}");

@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use api::authorization::v1::{NonResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use apimachinery::clock::Clock;
+use apiserver::authentication::x509;
 use apiserver::server::tls;
 use bytes::Bytes;
 use clap::Args;
@@ -99,6 +101,9 @@ pub struct Serving {
     tls_cert_file: Option<PathBuf>,
     #[arg(long, value_name = "FILE")]
     tls_private_key_file: Option<PathBuf>,
+    /// Who signs the certificates of clients that want the metrics
+    #[arg(long, value_name = "FILE")]
+    client_ca_file: Option<PathBuf>,
     /// Who is asked whose a token is, when somebody wants the metrics
     #[arg(long, value_name = "FILE")]
     authentication_kubeconfig: Option<PathBuf>,
@@ -128,7 +133,10 @@ impl Serving {
         };
         let config = tls::server_config(Identity::new(&pair)?).context("preparing TLS")?;
         let ask = |file: &Option<PathBuf>| file.as_deref().map(|file| client_of(file, name)).transpose();
+        let verifier = |pem: String| x509::Verifier::new(pem.as_bytes()).context("reading the client CA");
         let guard = Guard {
+            certificates: self.client_ca_file.as_deref().map(read).transpose()?.map(verifier).transpose()?,
+            clock: world.clock.clone(),
             authentication: ask(&self.authentication_kubeconfig)?,
             authorization: ask(&self.authorization_kubeconfig)?,
         };
@@ -200,17 +208,25 @@ async fn connection(
     guard: Option<Arc<Guard>>,
     pages: Pages,
 ) {
-    let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        let (guard, pages) = (guard.clone(), pages.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer(&request, guard, &pages).await.response()) }
-    });
+    let service = |chain: Arc<[Vec<u8>]>| {
+        service_fn(move |request: Request<hyper::body::Incoming>| {
+            let (guard, pages, chain) = (guard.clone(), pages.clone(), chain.clone());
+            async move {
+                Ok::<_, std::convert::Infallible>(answer(&request, &chain, guard, &pages).await.response())
+            }
+        })
+    };
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     let ended = match tls {
-        None => server.serve_connection(TokioIo::new(stream), service).await,
+        None => server.serve_connection(TokioIo::new(stream), service(Arc::new([]))).await,
         Some(config) => {
             match tokio::time::timeout(PATIENCE, TlsAcceptor::from(config).accept(stream)).await {
-                Ok(Ok(stream)) => server.serve_connection(TokioIo::new(stream), service).await,
+                Ok(Ok(stream)) => {
+                    let sent = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                    let chain = sent.iter().map(|certificate| certificate.to_vec()).collect();
+                    server.serve_connection(TokioIo::new(stream), service(chain)).await
+                }
                 _ => return,
             }
         }
@@ -220,14 +236,20 @@ async fn connection(
     }
 }
 
-async fn answer<B>(request: &Request<B>, guard: Option<Arc<Guard>>, pages: &Pages) -> Page {
+/// `chain` is what the client sent, not verified.
+async fn answer<B>(
+    request: &Request<B>,
+    chain: &Arc<[Vec<u8>]>,
+    guard: Option<Arc<Guard>>,
+    pages: &Pages,
+) -> Page {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Page::error(StatusCode::METHOD_NOT_ALLOWED);
     }
     let path = request.uri().path();
     // Upstream's default of --authorization-always-allow-paths.
     if let Some(guard) = guard.filter(|_| !matches!(path, "/healthz" | "/livez" | "/readyz"))
-        && let Err(status) = guard.check(request).await
+        && let Err(status) = guard.check(request, chain).await
     {
         return Page::error(status);
     }
@@ -236,24 +258,38 @@ async fn answer<B>(request: &Request<B>, guard: Option<Arc<Guard>>, pages: &Page
 
 /// Who may see more than the health: the API server says. Without anybody to ask, nobody.
 struct Guard {
+    certificates: Option<x509::Verifier>,
+    clock: Arc<dyn Clock>,
     authentication: Option<Client>,
     authorization: Option<Client>,
 }
 
 impl Guard {
-    async fn check<B>(&self, request: &Request<B>) -> Result<(), StatusCode> {
+    /// A certificate that is good names the user, else a token does, else it is anybody.
+    async fn check<B>(&self, request: &Request<B>, chain: &Arc<[Vec<u8>]>) -> Result<(), StatusCode> {
         let failed = |error: client::Error| {
             tracing::warn!(error = %error.chain(), "asking who may see a page");
             StatusCode::INTERNAL_SERVER_ERROR
         };
         let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let user = match bearer.and_then(|value| value.strip_prefix("Bearer ")) {
-            None => UserInfo {
+        let verified = match &self.certificates {
+            Some(verifier) if !chain.is_empty() => {
+                verifier.authenticate(chain, self.clock.now()).map_err(|_| StatusCode::UNAUTHORIZED)?
+            }
+            _ => None,
+        };
+        let user = match (verified, bearer.and_then(|value| value.strip_prefix("Bearer "))) {
+            (Some(user), _) => UserInfo {
+                username: Some(user.name.clone()),
+                groups: Some(user.groups.clone()),
+                ..UserInfo::default()
+            },
+            (None, None) => UserInfo {
                 username: Some("system:anonymous".to_owned()),
                 groups: Some(vec!["system:unauthenticated".to_owned()]),
                 ..UserInfo::default()
             },
-            Some(token) => {
+            (None, Some(token)) => {
                 let asked = self.authentication.as_ref().ok_or(StatusCode::UNAUTHORIZED)?;
                 let spec = TokenReviewSpec { token: token.to_owned(), ..TokenReviewSpec::default() };
                 let review = TokenReview { spec, ..TokenReview::default() };
