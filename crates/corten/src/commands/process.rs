@@ -2,6 +2,7 @@
 
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
@@ -37,6 +38,21 @@ pub fn claim(path: &Path) -> Result<Result<Claim, i32>> {
             Ok(Err(text.trim().parse().unwrap_or(0)))
         }
         Err((_, errno)) => Err(errno).with_context(|| format!("locking {}", path.display())),
+    }
+}
+
+/// Waits for a turn that one process of the machine has at a time, and goes on without it after a while or where
+/// there is no place for the lock.
+pub fn turn(path: &str, within: Duration) -> Option<Flock<std::fs::File>> {
+    let begin = Instant::now();
+    let mut file = open(Path::new(path)).ok()?;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err((back, nix::errno::Errno::EWOULDBLOCK)) if begin.elapsed() < within => file = back,
+            Err(_) => return None,
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -14,6 +14,12 @@ use super::{Which, process};
 use crate::cluster::ranges::Range;
 use crate::cluster::{Directory, preflight, settings};
 use crate::{logging, wiring};
+
+/// Clusters of one machine start one after the other: two that look for free ports and address ranges at the same
+/// moment would find the same ones.
+const STARTS: &str = "/run/corten-start.lock";
+/// One that cannot become Ready does not keep the others waiting for longer.
+const STARTS_WITHIN: Duration = Duration::from_secs(20);
 
 /// Marks the process that `--detach` leaves behind.
 const DETACHED: &str = "CORTEN_DETACHED";
@@ -143,6 +149,7 @@ fn serve(flags: &Flags, directory: &Directory) -> Result<ExitCode> {
         if flags.v == 0 && log.is_none() { "warn" } else { logging::level(flags.v) },
         log.as_deref(),
     )?;
+    let turn = process::turn(STARTS, STARTS_WITHIN);
     let settings = settings::decide(directory, flags)?;
     settings.container_runtime_endpoint.as_deref().map_or(Ok(()), preflight::answers)?;
 
@@ -155,6 +162,7 @@ fn serve(flags: &Flags, directory: &Directory) -> Result<ExitCode> {
         let shutdown = CancellationToken::new();
         tokio::spawn(cancel_on_signal(shutdown.clone()));
         let cluster = wiring::cluster::start(flags, directory, &settings, &progress, &shutdown).await?;
+        drop(turn);
         let kubeconfig = settings.kubeconfig.clone().unwrap_or_else(|| directory.admin_conf());
         if !shutdown.is_cancelled() {
             let _ = writeln!(
@@ -166,7 +174,7 @@ fn serve(flags: &Flags, directory: &Directory) -> Result<ExitCode> {
         }
         cluster.run(&shutdown).await
     });
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    runtime.shutdown_timeout(Duration::from_secs(2));
     let _ = writeln!(
         std::io::stdout(),
         "stopped; containers go on running (corten down --data-dir {} ends them)",
