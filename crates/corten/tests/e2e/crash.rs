@@ -195,13 +195,12 @@ fn crash() {
         let start = Instant::now();
         let (up, usable) = std::thread::scope(|scope| {
             let up = scope.spawn(|| c.up());
-            let begin = Instant::now();
-            while writers.count() == count && begin.elapsed() < Duration::from_secs(60) {
+            while writers.count() == count && start.elapsed() < Duration::from_secs(60) {
                 std::thread::sleep(Duration::from_millis(2));
             }
-            (up.join().unwrap(), start.elapsed())
+            let usable = start.elapsed();
+            (up.join().unwrap(), usable)
         });
-        // Both began at the same moment, and the first write was acknowledged no later than this.
         times.push(usable);
         up.ok();
         writers.check(&c, &runtime, round);
@@ -213,7 +212,7 @@ fn crash() {
     writers.check(&c, &runtime, ROUNDS);
     times.sort();
     eprintln!(
-        "    {} writes acknowledged; from start to node Ready and a first write: median {:?}, longest {:?}",
+        "    {} writes acknowledged; from start to a first write: median {:?}, longest {:?}",
         writers.count(),
         times[times.len() / 2],
         times[times.len() - 1]

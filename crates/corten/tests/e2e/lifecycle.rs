@@ -126,7 +126,7 @@ fn store(c: &Cluster, containers: &[String]) {
         assert_eq!(container_processes(id), [0; 0], "container {id} runs on");
     }
     step("every value of the store is upstream's protobuf envelope");
-    let disk = Arc::new(etcd::disk::RealDisk::new(&c.dir.join("store")));
+    let disk = Arc::new(etcd::disk::RealDisk::new(c.dir.join("store")));
     let (store, writer) = etcd::Store::open(etcd::Config::default(), disk).unwrap();
     let range = store.range(&etcd::Range::prefix("/registry/")).unwrap();
     let all = store.range(&etcd::Range::new(etcd::KeyRange::all())).unwrap().count;
