@@ -82,11 +82,26 @@ fn node(bed: &mut Bed, wanted: &dyn Fn(&str) -> bool, report: &mut Report) -> Re
             again.push(step("start again", || bed.up())?);
         }
         again.sort_by(f64::total_cmp);
-        let here = format!("{:.2} s; the very first start {first:.2} s", again[1]);
+        // A later start finds the node's condition in the store, so only the first one proves anything.
+        let here = format!("{first:.2} s (first start; a later one says so after {:.2} s)", again[1]);
         report.add("start to node Ready, images present", "≤ 2 s", here, "–");
     }
     if !["pods", "memory", "idle"].iter().any(|name| wanted(name)) {
         return Ok(());
+    }
+    if wanted("memory") {
+        step("60 s idle", || {
+            std::thread::sleep(IDLE);
+            Ok(())
+        })?;
+        let (all, anonymous) = memory_mib(bed.cluster_pid()?)?;
+        let here = format!("{all:.1} MiB ({anonymous:.1} of it anonymous)");
+        report.add(
+            "VmRSS after 60 s idle, whole process, no pods (more than the control plane in one process)",
+            "≤ 40 MiB",
+            here,
+            "504 MiB",
+        );
     }
     let image = bed.import_image()?;
     if wanted("pods") {

@@ -14,6 +14,7 @@ use crate::usage::{micros, quantile};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const LIMIT: Duration = Duration::from_secs(60);
+const REST: Duration = Duration::from_millis(500);
 
 /// Creates `count` pods one after the other and says how long each took until a watch showed it Running. After
 /// each, the same sandbox and container are made by three bare calls to the runtime.
@@ -31,6 +32,8 @@ pub async fn run(target: &Target, endpoint: &str, image: &str, count: usize) -> 
         let pod = tokio::time::timeout(LIMIT, running(&mut connection, &name, image))
             .await
             .with_context(|| format!("the pod {name} did not run in time"))??;
+        // So that what the kubelet still does about one, and taking it down, do not compete with the next.
+        tokio::time::sleep(REST).await;
         let call = bare(&runtime, &name, image).await?;
         let path = format!("{PODS}/{name}?gracePeriodSeconds=0");
         connection.drain(Method::DELETE, &path, Bytes::new()).await?;
@@ -38,8 +41,7 @@ pub async fn run(target: &Target, endpoint: &str, image: &str, count: usize) -> 
             pods.push(micros(pod));
             calls.push(micros(call));
         }
-        // So that taking down one pod does not compete with the next one.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(REST).await;
     }
     pods.sort_unstable();
     calls.sort_unstable();
