@@ -27,6 +27,8 @@ pub use crate::request::{AdmissionAttributes, Operation};
 pub struct View<'a> {
     /// The newest stored object: `(group, resource, namespace, name)`.
     pub get: &'a (dyn Fn(&str, &str, &str, &str) -> Option<Value> + Send + Sync),
+    /// A namespace's phase; `None` if there is no such namespace. Asked at every write, so it decodes nothing.
+    pub phase: &'a (dyn Fn(&str) -> Option<String> + Send + Sync),
     /// Every stored object of a kind: `(group, resource)`.
     pub list: &'a (dyn Fn(&str, &str) -> Vec<Value> + Send + Sync),
     /// Whether the user of the request might do something else.

@@ -4,7 +4,7 @@
 use apimachinery::status::{Cause, Status};
 use serde_json::Value;
 
-use super::{AdmissionAttributes, Operation, View, forbidden, text};
+use super::{AdmissionAttributes, Operation, View, forbidden};
 
 const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
 
@@ -20,10 +20,10 @@ pub fn mutate(view: &View<'_>, a: &AdmissionAttributes<'_>, object: &mut Value) 
     if a.group == "authorization.k8s.io" && a.resource == "localsubjectaccessreviews" {
         return Ok(());
     }
-    let Some(namespace) = (view.get)("", "namespaces", "", a.namespace) else {
+    let Some(phase) = (view.phase)(a.namespace) else {
         return Err(Status::not_found("", "namespaces", a.namespace));
     };
-    if a.operation == Operation::Create && text(&namespace, "/status/phase") == "Terminating" {
+    if a.operation == Operation::Create && phase == "Terminating" {
         let why = format!(
             "unable to create new content in namespace {} because it is being terminated",
             a.namespace

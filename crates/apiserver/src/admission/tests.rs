@@ -13,6 +13,11 @@ impl Entropy for Zero {
     }
 }
 
+fn phase(namespace: &str) -> Option<String> {
+    let object = stored("", "namespaces", "", namespace)?;
+    Some(object.pointer("/status/phase").and_then(Value::as_str).unwrap_or_default().to_owned())
+}
+
 fn stored(_: &str, resource: &str, namespace: &str, name: &str) -> Option<Value> {
     Some(match (resource, namespace, name) {
         ("namespaces", "", "ns") => json!({"status": {"phase": "Active"}}),
@@ -77,7 +82,7 @@ fn run(user: &UserInfo, what: &str, old: Option<&Value>, object: &mut Value) -> 
         old,
         dry_run: false,
     };
-    let view = View { get: &stored, list: &listed, may: &|_| false, entropy: &Zero };
+    let view = View { get: &stored, phase: &phase, list: &listed, may: &|_| false, entropy: &Zero };
     let chain = Chain::default();
     chain.mutate_with(&view, &a, object)?;
     chain.validate_with(&view, &a, object)
@@ -408,7 +413,7 @@ fn node_restriction() {
     for (what, old, mut object, expect) in table {
         let a_namespace_exists = what.contains("kube-node-lease");
         let got = if a_namespace_exists {
-            let view = View { get: &stored, list: &listed, may: &|_| false, entropy: &Zero };
+            let view = View { get: &stored, phase: &phase, list: &listed, may: &|_| false, entropy: &Zero };
             let a = AdmissionAttributes {
                 operation: Operation::Update,
                 user: &node,

@@ -159,6 +159,7 @@ impl Scope<'_> {
             get: &|group, plural, namespace, name| {
                 storage.read(stored(group, plural)?, namespace, name).ok().flatten()
             },
+            phase: &|name| storage.field(stored("", "namespaces")?, "", name, "status.phase").ok().flatten(),
             list: &|group, plural| stored(group, plural).map(|r| storage.read_all(r, "")).unwrap_or_default(),
             may: &|attributes| self.server.authorizer.decide(self.user, attributes).is_allowed(),
             entropy: &*self.server.entropy,

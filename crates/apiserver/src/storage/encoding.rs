@@ -237,12 +237,12 @@ impl Encodings {
     }
 
     /// The selectable fields of a key-value, worked out once.
-    pub fn fields(
+    pub fn fields<T>(
         self: &Arc<Self>,
         kv: &KeyValue,
         make: impl FnOnce() -> BTreeMap<String, String>,
-        read: impl FnOnce(&BTreeMap<String, String>) -> bool,
-    ) -> bool {
+        read: impl FnOnce(&BTreeMap<String, String>) -> T,
+    ) -> T {
         read(self.cell(kv).fields.get_or_init(make))
     }
 

@@ -10,7 +10,7 @@ mod leases;
 pub mod list;
 pub mod scan;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use apimachinery::{
     field, fields, gvk, labels, names,
@@ -163,11 +163,36 @@ impl Storage {
                 _ => None,
             });
         }
+        self.fields(resource, kv, |have| selector.matches(|f| have.get(f).map(String::as_str)))
+    }
+
+    /// One selectable field of the newest version of an object; `None` if the object is not there, empty if it
+    /// has no such field.
+    ///
+    /// # Errors
+    /// 400 for impossible names.
+    pub fn field(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        field: &str,
+    ) -> Result<Option<String>, Status> {
+        let Some(kv) = self.get(resource, namespace, name)? else { return Ok(None) };
+        Ok(Some(self.fields(resource, &kv, |have| have.get(field).cloned()).unwrap_or_default()))
+    }
+
+    fn fields<T>(
+        &self,
+        resource: &Resource,
+        kv: &KeyValue,
+        read: impl FnOnce(&BTreeMap<String, String>) -> T,
+    ) -> T {
         let make = || match decode(resource, &kv.value) {
             Ok(value) => crate::registry::strategy::selectable_fields(resource, &value),
             Err(_) => Default::default(),
         };
-        self.encodings.fields(kv, make, |have| selector.matches(|f| have.get(f).map(String::as_str)))
+        self.encodings.fields(kv, make, read)
     }
 
     /// Writes if the newest version is still the one of `revision` (0: none). `Ok(Err(newest))` if not.
