@@ -65,6 +65,12 @@ const VALIDATING: &[(&str, Validate)] = &[
     // ValidatingAdmissionPolicy, ValidatingAdmissionWebhook, ResourceQuota
 ];
 
+/// Upstream's names of the plugins that are built, in order.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let only_looks = |name: &&str| !MUTATING.iter().any(|(mutating, _)| mutating == name);
+    MUTATING.iter().map(|(name, _)| *name).chain(VALIDATING.iter().map(|(name, _)| *name).filter(only_looks))
+}
+
 /// The plugins that are on.
 pub struct Chain {
     mutating: Vec<(&'static str, Mutate)>,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 
 use super::{Common, execute, read};
 use crate::certificates::Pair;
@@ -65,22 +66,9 @@ pub struct Flags {
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     allow_privileged: bool,
     /// Plugins that must be on; those that are built are
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = PLUGINS)]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = PossibleValuesParser::new(apiserver::admission::names()))]
     enable_admission_plugins: Vec<String>,
 }
-
-/// The admission plugins, all of which are on.
-const PLUGINS: [&str; 9] = [
-    "NamespaceLifecycle",
-    "ServiceAccount",
-    "NodeRestriction",
-    "TaintNodesByCondition",
-    "Priority",
-    "DefaultTolerationSeconds",
-    "DefaultStorageClass",
-    "RuntimeClass",
-    "DefaultIngressClass",
-];
 
 pub fn run(flags: Flags) -> Result<ExitCode> {
     execute(&flags.common.clone(), |world, shutdown| async move {
