@@ -4,13 +4,6 @@ use crate::strategy::{GENERIC, GarbageCollection, Strategy, label};
 use crate::workload;
 
 const GENERATION: Strategy = Strategy { generation: true, ..GENERIC };
-const CONDITIONAL: Strategy = Strategy { allow_unconditional_update: false, ..GENERIC };
-const SHOWS_DELETED: Strategy = Strategy { returns_deleted: true, ..GENERIC };
-
-pub fn admissionregistration(_kind: &str) -> Option<&'static Strategy> {
-    const STRATEGY: Strategy = Strategy { generation: true, allow_unconditional_update: false, ..GENERIC };
-    Some(&STRATEGY)
-}
 
 pub fn apps(kind: &str) -> Option<&'static Strategy> {
     const DEPLOYMENT: Strategy = Strategy {
@@ -56,11 +49,6 @@ pub fn batch(kind: &str) -> Option<&'static Strategy> {
     Some(if kind == "Job" { &JOB } else { &CRON_JOB })
 }
 
-pub fn certificates(kind: &str) -> Option<&'static Strategy> {
-    const CSR: Strategy = Strategy { selectable: &[("spec.signerName", "/spec/signerName", "")], ..GENERIC };
-    Some(if kind == "CertificateSigningRequest" { &CSR } else { &CONDITIONAL })
-}
-
 pub fn coordination(_kind: &str) -> Option<&'static Strategy> {
     const LEASE: Strategy =
         Strategy { allow_create_on_update: true, allow_unconditional_update: false, ..GENERIC };
@@ -78,27 +66,7 @@ pub fn networking(kind: &str) -> Option<&'static Strategy> {
     })
 }
 
-pub fn node(_kind: &str) -> Option<&'static Strategy> {
-    const RUNTIME_CLASS: Strategy =
-        Strategy { allow_create_on_update: true, allow_unconditional_update: false, ..GENERIC };
-    Some(&RUNTIME_CLASS)
-}
-
 pub fn policy(_kind: &str) -> Option<&'static Strategy> {
     const BUDGET: Strategy = Strategy { generation: true, allow_unconditional_update: false, ..GENERIC };
     Some(&BUDGET)
-}
-
-pub fn resource(_kind: &str) -> Option<&'static Strategy> {
-    Some(&SHOWS_DELETED)
-}
-
-pub fn storage(kind: &str) -> Option<&'static Strategy> {
-    const CONDITIONAL_SHOWN: Strategy =
-        Strategy { allow_unconditional_update: false, returns_deleted: true, ..GENERIC };
-    Some(match kind {
-        "StorageClass" | "VolumeAttributesClass" => &SHOWS_DELETED,
-        "CSIStorageCapacity" => &CONDITIONAL,
-        _ => &CONDITIONAL_SHOWN,
-    })
 }

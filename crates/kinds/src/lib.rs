@@ -5,14 +5,21 @@
 //! [`pod`] and [`pod_template`] are for the parties that use typed objects. Nothing here does I/O or knows
 //! the time.
 
+mod admissionregistration;
+mod certificates;
 mod check;
 pub mod columns;
 pub mod core;
 pub mod defaults;
+mod flowcontrol;
 mod groups;
+mod node;
 pub mod pod;
 pub mod pod_template;
 mod rbac;
+mod resource;
+mod scheduling;
+mod storage;
 pub mod strategy;
 mod workload;
 

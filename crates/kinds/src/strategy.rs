@@ -7,7 +7,9 @@ use apimachinery::field::ErrorList;
 use apimachinery::names;
 use serde_json::Value;
 
-use crate::{core, groups, rbac};
+use crate::{
+    admissionregistration, certificates, core, flowcontrol, groups, node, rbac, resource, scheduling, storage,
+};
 
 /// How names of a kind are checked: the faults of `name`; with `prefix` it is a `generateName`.
 pub type NameRule = fn(name: &str, prefix: bool) -> Vec<String>;
@@ -99,18 +101,20 @@ fn masked(name: &str, prefix: bool) -> String {
 pub fn strategy(group: &str, kind: &str) -> &'static Strategy {
     let found = match group {
         "" => core::strategy(kind),
-        "admissionregistration.k8s.io" => groups::admissionregistration(kind),
+        "admissionregistration.k8s.io" => admissionregistration::strategy(kind),
         "apps" => groups::apps(kind),
         "batch" => groups::batch(kind),
-        "certificates.k8s.io" => groups::certificates(kind),
+        "certificates.k8s.io" => certificates::strategy(kind),
         "coordination.k8s.io" => groups::coordination(kind),
-        "discovery.k8s.io" | "flowcontrol.apiserver.k8s.io" | "scheduling.k8s.io" => groups::generation(kind),
+        "discovery.k8s.io" => groups::generation(kind),
+        "flowcontrol.apiserver.k8s.io" => flowcontrol::strategy(kind),
         "networking.k8s.io" => groups::networking(kind),
-        "node.k8s.io" => groups::node(kind),
+        "node.k8s.io" => node::strategy(kind),
         "policy" => groups::policy(kind),
         "rbac.authorization.k8s.io" => rbac::strategy(kind),
-        "resource.k8s.io" => groups::resource(kind),
-        "storage.k8s.io" => groups::storage(kind),
+        "resource.k8s.io" => resource::strategy(kind),
+        "scheduling.k8s.io" => scheduling::strategy(kind),
+        "storage.k8s.io" => storage::strategy(kind),
         _ => None,
     };
     found.unwrap_or(&GENERIC)
