@@ -7,12 +7,14 @@
 
 mod admissionregistration;
 mod certificates;
+mod address;
 mod check;
 pub mod columns;
 pub mod core;
 pub mod defaults;
 mod flowcontrol;
 mod groups;
+mod ip;
 mod node;
 pub mod pod;
 pub mod pod_template;
