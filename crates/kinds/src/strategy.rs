@@ -37,8 +37,11 @@ pub struct Strategy {
     /// All faults of a change, metadata aside: `(new, old, subresource)`. Includes what `validate` finds where
     /// upstream validates the whole new object again.
     pub validate_update: fn(&Value, &Value, &str, &mut ErrorList),
-    /// Warnings for the client: `(new, old)`.
-    pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
+    /// After `prepare_for_update`, for what takes down the time of a change: `(new, old, subresource, now)`, `now`
+    /// in RFC 3339.
+    pub stamp: fn(&mut Value, &Value, &str, &str),
+    /// Warnings for the client: `(new, old, subresource)`.
+    pub warnings: fn(&Value, Option<&Value>, &str) -> Vec<String>,
     pub name: NameRule,
     /// `metadata.generation` counts changes of everything outside metadata and status.
     pub generation: bool,
@@ -59,7 +62,8 @@ pub const GENERIC: Strategy = Strategy {
     prepare_for_update: |_, _, _| {},
     validate: |_, _| {},
     validate_update: |_, _, _, _| {},
-    warnings: |_, _| Vec::new(),
+    stamp: |_, _, _, _| {},
+    warnings: |_, _, _| Vec::new(),
     name: subdomain,
     generation: false,
     allow_create_on_update: false,

@@ -236,7 +236,7 @@ impl Scope<'_> {
         if !errors.is_empty() {
             return Err(self.invalid(meta::name(&object), &errors));
         }
-        strategy::warnings(self.resource, &object, None, self.warnings);
+        strategy::warnings(self.resource, self.subresource, &object, None, self.warnings);
         self.check(Operation::Create, &object, None, options.dry_run).await?;
         let name = meta::name(&object).to_owned();
         let key = storage::key(self.resource, self.namespace, &name)?;
@@ -375,7 +375,7 @@ impl Scope<'_> {
         if !errors.is_empty() {
             return Err(self.invalid(meta::name(&new), &errors));
         }
-        strategy::warnings(self.resource, &new, Some(&old), self.warnings);
+        strategy::warnings(self.resource, self.subresource, &new, Some(&old), self.warnings);
         if managed_fields::equal_but_for_times(&new, &old) {
             new["metadata"]["managedFields"] = old["metadata"]["managedFields"].clone();
         }
@@ -429,6 +429,7 @@ impl Scope<'_> {
 
     fn prepare_update(&self, new: &mut Value, old: &Value) {
         meta::keep_system_fields(new, old);
-        strategy::prepare_for_update(self.resource, self.subresource, new, old);
+        let now = apimachinery::time::format(self.server.clock.now());
+        strategy::prepare_for_update(self.resource, self.subresource, new, old, &now);
     }
 }

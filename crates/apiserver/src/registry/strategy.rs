@@ -38,7 +38,14 @@ fn reset_status(resource: &Resource, object: &mut Value) -> Result<(), Status> {
 }
 
 /// Before an update is validated: the half that this path does not write stays as it was; generation counts.
-pub fn prepare_for_update(resource: &Resource, subresource: &str, new: &mut Value, old: &Value) {
+/// `now` is the time of the write, in RFC 3339.
+pub fn prepare_for_update(
+    resource: &Resource,
+    subresource: &str,
+    new: &mut Value,
+    old: &Value,
+    now: &str,
+) {
     let strategy = of(resource);
     let has_status = resource.subresource("status").is_some();
     match subresource {
@@ -57,6 +64,7 @@ pub fn prepare_for_update(resource: &Resource, subresource: &str, new: &mut Valu
         _ => {}
     }
     (strategy.prepare_for_update)(new, old, subresource);
+    (strategy.stamp)(new, old, subresource, now);
     if strategy.generation && changed(new, old) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
         meta::set(new, "generation", Some(json!(generation + 1)));
@@ -98,8 +106,14 @@ pub fn validate_update(resource: &Resource, subresource: &str, new: &Value, old:
     errors
 }
 
-pub fn warnings(resource: &Resource, new: &Value, old: Option<&Value>, warnings: &Warnings) {
-    for warning in (of(resource).warnings)(new, old) {
+pub fn warnings(
+    resource: &Resource,
+    subresource: &str,
+    new: &Value,
+    old: Option<&Value>,
+    warnings: &Warnings,
+) {
+    for warning in (of(resource).warnings)(new, old, subresource) {
         warnings.add(warning);
     }
 }
