@@ -7,7 +7,6 @@
 
 mod admissionregistration;
 mod certificates;
-mod address;
 mod check;
 pub mod columns;
 pub mod core;
