@@ -16,6 +16,7 @@ mod groups;
 mod ip;
 mod node;
 pub mod pod;
+pub mod pod_security;
 pub mod pod_template;
 mod rbac;
 mod resource;
