@@ -1,6 +1,7 @@
-//! Developer chores: `cargo xtask up`, `test`, `bench`, `check`, `derive`, `licences`.
+//! Developer chores: `cargo xtask up`, `test`, `bench`, `check`, `conformance`, `derive`, `licences`.
 
 mod bench;
+mod conformance;
 mod derive;
 mod house;
 mod licences;
@@ -16,6 +17,7 @@ cargo xtask up [--no-sample] [corten up's flags]   build, start a cluster, deplo
 cargo xtask test [nextest's filters]               install what the tests need, run all of them
 cargo xtask bench [--no-build] [MEASURE...]        what starts, requests, watches and pods cost
 cargo xtask check                                  format, clippy, licences, house rules
+cargo xtask conformance REPORT.xml...            docs/CONFORMANCE.md from upstream's e2e.test
 cargo xtask licences                               write THIRD-PARTY.md
 cargo xtask derive                                 make crates/api/tables from the reference data";
 
@@ -29,6 +31,7 @@ fn main() -> Result<()> {
         "test" => test::run(&rest),
         "bench" => bench::run(&rest),
         "check" => test::check(),
+        "conformance" => conformance::run(&rest),
         "licences" => licences::write(),
         "derive" => derive::run(),
         "" | "help" | "-h" | "--help" => {
