@@ -6,6 +6,9 @@
 //! the time.
 
 mod admissionregistration;
+pub mod cron;
+mod batch;
+mod apps;
 mod certificates;
 mod check;
 pub mod columns;
@@ -28,5 +31,7 @@ mod workload;
 pub use columns::columns;
 pub use strategy::strategy;
 
+#[cfg(test)]
+mod rows;
 #[cfg(test)]
 mod tests;

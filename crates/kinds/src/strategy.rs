@@ -8,7 +8,8 @@ use apimachinery::names;
 use serde_json::Value;
 
 use crate::{
-    admissionregistration, certificates, core, flowcontrol, groups, node, rbac, resource, scheduling, storage,
+    admissionregistration, apps, batch, certificates, core, flowcontrol, groups, node, rbac, resource,
+    scheduling, storage,
 };
 
 /// How names of a kind are checked: the faults of `name`; with `prefix` it is a `generateName`.
@@ -106,8 +107,8 @@ pub fn strategy(group: &str, kind: &str) -> &'static Strategy {
     let found = match group {
         "" => core::strategy(kind),
         "admissionregistration.k8s.io" => admissionregistration::strategy(kind),
-        "apps" => groups::apps(kind),
-        "batch" => groups::batch(kind),
+        "apps" => apps::strategy(kind),
+        "batch" => batch::strategy(kind),
         "certificates.k8s.io" => certificates::strategy(kind),
         "coordination.k8s.io" => groups::coordination(kind),
         "discovery.k8s.io" => groups::generation(kind),
