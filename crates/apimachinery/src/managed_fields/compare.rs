@@ -5,8 +5,9 @@
 
 use serde_json::{Map, Value};
 
+use super::plan::{Group, Plan, Walk};
 use super::set::{FieldSet, Part, PathElement};
-use crate::schema::{Field, List, ListType, Name, Omit, Schema, Shape, Type, TypeId};
+use crate::schema::{Field, List, Omit, Schema, Shape, TypeId};
 
 /// What a write did to an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,20 +31,6 @@ pub fn compare(schema: &Schema, ty: TypeId, old: Option<&Value>, new: &Value) ->
     let old = old.map_or(Side::Zero, Side::Some);
     let diff = walk.compare(Plan::Struct(&schema[ty]), old, Side::Some(new));
     Comparison { added: diff.added.below, modified: diff.modified.below, removed: diff.removed.below }
-}
-
-/// How values at some place are to be walked.
-#[derive(Clone, Copy)]
-enum Plan<'a> {
-    Struct(&'a Type),
-    Map(&'a Shape),
-    /// A list of the sort map or set.
-    List(&'a List),
-    Scalar(&'a Shape),
-    /// A list or map that counts as one value.
-    Leaf,
-    /// No plan: maps are walked, lists count as one value.
-    Free,
 }
 
 #[derive(Clone, Copy)]
@@ -99,43 +86,7 @@ impl Diff {
     }
 }
 
-struct Walk<'a> {
-    schema: &'a Schema,
-}
-
-/// The values of a list that have one key: nearly always one.
-struct Group<'v> {
-    element: PathElement,
-    first: &'v Value,
-    more: Vec<&'v Value>,
-}
-
 impl<'a> Walk<'a> {
-    fn plan(&self, shape: &'a Shape) -> Plan<'a> {
-        match shape {
-            Shape::Message(id) => {
-                let ty = &self.schema[*id];
-                if ty.atomic { Plan::Leaf } else { Plan::Struct(ty) }
-            }
-            Shape::Map(map) => Plan::Map(&map.value),
-            Shape::List(list) if list.kind == ListType::Atomic => Plan::Leaf,
-            Shape::List(list) => Plan::List(list),
-            Shape::RawExtension | Shape::FieldsV1 => Plan::Free,
-            Shape::Json | Shape::SchemaOrBool(_) | Shape::SchemaOrArray(_) | Shape::SchemaOrStrings(_) => {
-                Plan::Free
-            }
-            scalar => Plan::Scalar(scalar),
-        }
-    }
-
-    fn plan_of_field(&self, field: &'a Field) -> Plan<'a> {
-        match (field.atomic, &field.shape) {
-            (Some(true), _) => Plan::Leaf,
-            (Some(false), Shape::Message(id)) => Plan::Struct(&self.schema[*id]),
-            (_, shape) => self.plan(shape),
-        }
-    }
-
     fn set(&self, plan: Plan<'a>, value: &Value) -> Part {
         let mut part = Part::default();
         match (plan, value) {
@@ -162,59 +113,6 @@ impl<'a> Walk<'a> {
             (Plan::Leaf | Plan::Scalar(_) | Plan::Free, _) => part.member = true,
         }
         part
-    }
-
-    /// The name, the plan, and whether the type declares the field.
-    fn entry(&self, plan: Plan<'a>, key: &str) -> (Name, Plan<'a>, bool) {
-        match plan {
-            Plan::Struct(ty) => self.entry_of(plan, key, ty.field(key)),
-            _ => self.entry_of(plan, key, None),
-        }
-    }
-
-    /// [`Walk::entry`] where the field has been looked up.
-    fn entry_of(&self, plan: Plan<'a>, key: &str, field: Option<&'a Field>) -> (Name, Plan<'a>, bool) {
-        match (plan, field) {
-            (_, Some(field)) => (field.name.clone(), self.plan_of_field(field), true),
-            (Plan::Map(value), _) => (Name::Owned(key.to_string()), self.plan(value), false),
-            _ => (Name::Owned(key.to_string()), Plan::Free, false),
-        }
-    }
-
-    /// The elements of a list in canonical order.
-    fn groups<'v>(&self, list: &'a List, values: &'v [Value]) -> Vec<Group<'v>> {
-        let mut groups: Vec<Group<'v>> = Vec::with_capacity(values.len());
-        for value in values {
-            let Some(element) = self.element(list, value) else { continue };
-            groups.push(Group { element, first: value, more: Vec::new() });
-        }
-        groups.sort_by(|a, b| a.element.cmp(&b.element));
-        groups.dedup_by(|next, first| {
-            let same = next.element == first.element;
-            if same {
-                first.more.push(next.first);
-            }
-            same
-        });
-        groups
-    }
-
-    fn element(&self, list: &'a List, value: &Value) -> Option<PathElement> {
-        if list.kind == ListType::Set {
-            let scalar = !matches!(value, Value::Null | Value::Array(_) | Value::Object(_));
-            return scalar.then(|| PathElement::Value(value.clone()));
-        }
-        let map = value.as_object()?;
-        let mut keys = Vec::with_capacity(list.keys.len());
-        for name in &list.keys {
-            let value = map.get(&**name).cloned().or_else(|| {
-                let field = self.schema[list.element.message()?].field(name)?;
-                serde_json::from_str(field.default.as_deref()?).ok()
-            });
-            keys.extend(value.map(|value| (name.clone(), value)));
-        }
-        keys.sort_by(|a, b| a.0.cmp(&b.0));
-        (!keys.is_empty()).then_some(PathElement::Key(keys))
     }
 
     fn compare(&self, plan: Plan<'a>, old: Side<'_>, new: Side<'_>) -> Diff {

@@ -81,24 +81,34 @@ impl Entry {
     }
 }
 
+/// Whether entries are in order but for their fields.
+pub(super) fn check(entries: &[Value]) -> Result<(), Error> {
+    entries.iter().enumerate().try_for_each(|(at, value)| operation(at, value).map(|_| ()))
+}
+
+fn operation(at: usize, value: &Value) -> Result<Operation, Error> {
+    let text = |key: &str| value[key].as_str().unwrap_or_default();
+    let operation = match text("operation") {
+        "Apply" => Operation::Apply,
+        "Update" => Operation::Update,
+        _ => return Err(Error::Operation),
+    };
+    if text("apiVersion").is_empty() {
+        return Err(Error::ApiVersion);
+    }
+    match text("fieldsType") {
+        "FieldsV1" => Ok(operation),
+        "" => Err(Error::NoFieldsType(at)),
+        other => Err(Error::FieldsType(at, other.to_string())),
+    }
+}
+
 /// Reads the list; absent or null is an empty one. Of several entries of one manager the last counts.
 pub fn decode(managed: Option<&Value>) -> Result<Vec<Entry>, Error> {
     let mut entries: Vec<Entry> = Vec::new();
     for (at, value) in managed.and_then(Value::as_array).into_iter().flatten().enumerate() {
         let text = |key: &str| value[key].as_str().unwrap_or_default();
-        let operation = match text("operation") {
-            "Apply" => Operation::Apply,
-            "Update" => Operation::Update,
-            _ => return Err(Error::Operation),
-        };
-        if text("apiVersion").is_empty() {
-            return Err(Error::ApiVersion);
-        }
-        match text("fieldsType") {
-            "FieldsV1" => {}
-            "" => return Err(Error::NoFieldsType(at)),
-            other => return Err(Error::FieldsType(at, other.to_string())),
-        }
+        let operation = operation(at, value)?;
         let fields = match &value["fieldsV1"] {
             Value::Null => FieldSet::new(),
             fields => FieldSet::from_value(fields).ok_or(Error::Fields(at))?,

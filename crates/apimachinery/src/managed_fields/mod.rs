@@ -1,15 +1,27 @@
-//! Which manager set which field: `metadata.managedFields`, written at every write.
+//! Which manager set which field: `metadata.managedFields`, written at every write, and server-side apply,
+//! which lives by it.
 //!
-//! [`Update`] is the path of every writer that does not apply. [`FieldSet`] is a set of paths and its JSON
-//! form, [`compare()`] finds what a write changed, [`decode`] and [`encode`] read and write the list. What
-//! changes here follows upstream's `apimachinery/pkg/util/managedfields` and KEP-555.
+//! [`Writer`] is one write: [`Writer::update`] is the path of every writer that does not apply,
+//! [`Writer::apply`] that of those that do. [`FieldSet`] is a set of paths and its JSON form, [`compare()`] finds
+//! what a write changed, [`decode`] and [`encode`] read and write the list, [`scale`] carries it over to the
+//! `scale` subresource and back. What changes here follows upstream's `apimachinery/pkg/util/managedfields`,
+//! structured-merge-diff and KEP-555.
 //!
-//! Entries of other versions of an API are treated as if their fields had the same names; fields whose list
-//! type has changed since they were recorded are not moved.
+//! Here is no I/O and nothing is known of a kind: versions are converted by whoever calls.
 
+mod apply;
+mod check;
 mod compare;
+mod conflict;
 mod entries;
+mod last_applied;
+mod merge;
+mod plan;
+mod remove;
+pub mod scale;
 mod set;
+mod slot;
+mod update;
 
 use std::sync::LazyLock;
 
@@ -19,14 +31,11 @@ use serde_json::{Map, Value};
 use crate::field::is_print;
 use crate::schema::{Name, Schema, TypeId};
 
+pub use apply::{Applied, ApplyError, unreadable};
 pub use compare::{Comparison, compare, set_of};
+pub use conflict::Conflict;
 pub use entries::{Entry, Error, Operation, decode, encode};
 pub use set::{FieldSet, PathElement};
-
-/// How many entries of updaters an object keeps.
-const MAX_UPDATE_ENTRIES: usize = 10;
-/// Whom older ones are put down to.
-const OLD_UPDATES: &str = "ancient-changes";
 
 /// Fields that nobody owns, besides apiVersion and kind.
 const UNOWNED_METADATA: [&str; 9] = [
@@ -40,6 +49,58 @@ const UNOWNED_METADATA: [&str; 9] = [
     "managedFields",
     "resourceVersion",
 ];
+
+/// One write.
+#[derive(Clone, Copy)]
+pub struct Writer<'a> {
+    pub schema: &'a Schema,
+    /// The type of the objects.
+    pub ty: TypeId,
+    /// The version that the request speaks: `v1`, `apps/v1`.
+    pub api_version: &'a str,
+    /// From [`manager_name`]; empty is written as `unknown`.
+    pub manager: &'a str,
+    /// Empty for writes to the object itself.
+    pub subresource: &'a str,
+    pub now: Timestamp,
+    pub reset: &'a Reset,
+    pub convert: Convert<'a>,
+}
+
+/// An object of one version as another has it, and its type there: `(object, from, to)`. `None`: no such version
+/// is served.
+pub type Convert<'a> = &'a (dyn Fn(&Value, &str, &str) -> Option<(TypeId, Value)> + Sync);
+
+/// What an endpoint does not let be written, and what its writers therefore do not own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// These fields and all below them.
+    Fields(FieldSet),
+    /// All but what is at or below these paths, in which `None` stands for any element.
+    AllBut(&'static [&'static [Option<&'static str>]]),
+}
+
+impl Reset {
+    /// Fields by their names: `[["status"], ["metadata", "labels"]]`.
+    pub fn of_fields(paths: &[&[&str]]) -> Reset {
+        Reset::Fields(FieldSet::of_fields(paths))
+    }
+
+    fn filter(&self, set: &mut FieldSet) {
+        match self {
+            Reset::Fields(fields) => set.subtract_trees(fields),
+            Reset::AllBut(patterns) => set.retain_matching(patterns),
+        }
+    }
+
+    /// What is left of a comparison.
+    fn filter_all(&self, mut diff: Comparison) -> Comparison {
+        for set in [&mut diff.added, &mut diff.modified, &mut diff.removed] {
+            self.filter(set);
+        }
+        diff
+    }
+}
 
 /// Who is writing: the `fieldManager` parameter, or the program's name in the User-Agent.
 pub fn manager_name(field_manager: &str, user_agent: &str) -> String {
@@ -57,169 +118,8 @@ pub fn manager_name(field_manager: &str, user_agent: &str) -> String {
     name
 }
 
-/// One write that is not an apply.
-#[derive(Clone, Copy)]
-pub struct Update<'a> {
-    pub schema: &'a Schema,
-    /// The type of both objects.
-    pub ty: TypeId,
-    /// The version that the request speaks: `v1`, `apps/v1`.
-    pub api_version: &'a str,
-    /// From [`manager_name`]; empty is written as `unknown`.
-    pub manager: &'a str,
-    /// Empty for writes to the object itself.
-    pub subresource: &'a str,
-    pub now: Timestamp,
-    /// What this endpoint does not let be written (status, or everything but it), such as
-    /// `FieldSet::of_fields(&[&["status"]])`.
-    pub reset: &'a FieldSet,
-}
-
-impl Update<'_> {
-    /// Sets `metadata.managedFields` of `new` from what was known of `live` (`None`: it is being created) and what
-    /// the write changed. `new` is the object with its defaults but before mutating admission, whose changes
-    /// belong to nobody.
-    ///
-    /// A client that sends a list takes it in the place of what is known; one that sends `[]` or `[{}]`
-    /// resets it. Since reading an object may drop an empty list, `reset_by_client` can say so too.
-    pub fn apply(&self, live: Option<&Value>, new: &mut Value, reset_by_client: bool) {
-        let given = new["metadata"].as_object_mut().and_then(|meta| meta.remove("managedFields"));
-        let known = live.map(|live| &live["metadata"]["managedFields"]);
-        let entries = self.start(known, given, reset_by_client);
-        if entries.is_empty() && live.is_some_and(|live| live["metadata"]["uid"].is_string()) {
-            // nothing was tracked, and only an apply starts to
-            return;
-        }
-        let entries = self.update(live, new, entries);
-        if let (false, Value::Object(object)) = (entries.is_empty(), new) {
-            let metadata = object.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
-            if let Value::Object(metadata) = metadata {
-                metadata.insert("managedFields".to_string(), Value::Array(entries));
-            }
-        }
-    }
-
-    /// The entries before the write.
-    fn start(&self, known: Option<&Value>, given: Option<Value>, reset_by_client: bool) -> Vec<Value> {
-        let given = match given {
-            // the usual case, since clients send back what they have read
-            Some(Value::Array(list))
-                if known.is_some_and(|k| k.as_array() == Some(&list)) && !reset_by_client =>
-            {
-                return list;
-            }
-            given => given,
-        };
-        let known =
-            || into_list(known.filter(|known| decode(Some(known)).is_ok()).cloned().unwrap_or_default());
-        if !self.subresource.is_empty() {
-            return known();
-        }
-        if reset_by_client || given.as_ref().is_some_and(is_reset) {
-            return Vec::new();
-        }
-        match decode(given.as_ref()) {
-            Ok(entries) if !entries.is_empty() => into_list(encode(entries).unwrap_or_default()),
-            _ => known(),
-        }
-    }
-
-    fn update(&self, live: Option<&Value>, new: &Value, entries: Vec<Value>) -> Vec<Value> {
-        let mut diff = compare(self.schema, self.ty, live, new);
-        for set in [&mut diff.added, &mut diff.modified, &mut diff.removed] {
-            set.subtract_trees(self.reset);
-        }
-        let mut mine = diff.modified.union(diff.added);
-        // entries that lose nothing are not taken apart, for that is most of the work
-        let mut slots: Vec<Slot> = entries.into_iter().map(Slot::new).collect();
-        slots.retain_mut(|slot| slot.subtract(&mine, &diff.removed));
-        mine.subtract(&UNOWNED);
-        if !mine.is_empty() {
-            let manager = if self.manager.is_empty() { "unknown" } else { self.manager };
-            let entry = Entry {
-                manager: manager.to_string(),
-                operation: Operation::Update,
-                api_version: self.api_version.to_string(),
-                subresource: self.subresource.to_string(),
-                time: Some(self.now),
-                fields: mine,
-            };
-            let at = slots.iter().position(|slot| slot.is_of(&entry));
-            let before = at.and_then(|at| slots.swap_remove(at).fields());
-            let fields = entry.fields.union(before.unwrap_or_default());
-            slots.push(Slot { value: Entry { fields, ..entry }.to_value(), fields: None });
-        }
-        let updaters = slots.iter().filter(|slot| slot.value["operation"] == "Update").count();
-        let mut entries: Vec<Value> = slots.into_iter().map(Slot::into_value).collect();
-        if updaters > MAX_UPDATE_ENTRIES {
-            let capped = decode(Some(&Value::Array(entries))).map(cap).unwrap_or_default();
-            return into_list(encode(capped).unwrap_or_default());
-        }
-        entries.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)));
-        entries
-    }
-}
-
-/// One entry on its way through a write.
-struct Slot {
-    value: Value,
-    /// What it owns now, if that has been worked out and differs from `value`.
-    fields: Option<FieldSet>,
-}
-
-impl Slot {
-    fn new(value: Value) -> Slot {
-        Slot { value, fields: None }
-    }
-
-    /// Takes away what changed hands and what is gone; whether anything is left.
-    fn subtract(&mut self, changed: &FieldSet, removed: &FieldSet) -> bool {
-        let owned = &self.value["fieldsV1"];
-        if !changed.intersects_value(owned) && !removed.intersects_value(owned) {
-            return owned.as_object().is_some_and(|map| !map.is_empty());
-        }
-        let Some(mut fields) = FieldSet::from_value(owned) else { return false };
-        fields.subtract(changed);
-        fields.subtract(removed);
-        let left = !fields.is_empty();
-        self.fields = Some(fields);
-        left
-    }
-
-    fn is_of(&self, entry: &Entry) -> bool {
-        let text = |key: &str| self.value[key].as_str().unwrap_or_default();
-        text("manager") == entry.manager
-            && text("operation") == entry.operation.text()
-            && text("apiVersion") == entry.api_version
-            && text("subresource") == entry.subresource
-    }
-
-    fn fields(self) -> Option<FieldSet> {
-        self.fields.or_else(|| FieldSet::from_value(&self.value["fieldsV1"]))
-    }
-
-    fn into_value(mut self) -> Value {
-        if let (Some(fields), Value::Object(map)) = (self.fields, &mut self.value) {
-            map.insert("fieldsV1".to_string(), fields.to_value());
-        }
-        self.value
-    }
-}
-
-fn into_list(value: Value) -> Vec<Value> {
-    match value {
-        Value::Array(list) => list,
-        _ => Vec::new(),
-    }
-}
-
-/// Times are RFC 3339 in UTC and of one length, so that their text sorts as they do.
-fn sort_key(entry: &Value) -> [&str; 5] {
-    ["operation", "time", "manager", "apiVersion", "subresource"]
-        .map(|key| entry[key].as_str().unwrap_or_default())
-}
-
-fn is_reset(managed: &Value) -> bool {
+/// Whether the list says that its sender wants fields tracked no longer: `[]` or `[{}]`.
+pub fn is_reset(managed: &Value) -> bool {
     match managed.as_array().map(Vec::as_slice) {
         Some([]) => true,
         Some([only]) => only.as_object().is_some_and(Map::is_empty),
@@ -239,38 +139,17 @@ static UNOWNED: LazyLock<FieldSet> = LazyLock::new(|| {
     set
 });
 
-/// Puts the oldest entries of updaters together, version by version, until few enough are left.
-fn cap(mut entries: Vec<Entry>) -> Vec<Entry> {
-    let updaters = |entries: &[Entry]| entries.iter().filter(|e| e.operation == Operation::Update).count();
-    let mut left = updaters(&entries);
-    if left <= MAX_UPDATE_ENTRIES {
-        return entries;
+fn take_managed(object: &mut Value) -> Option<Value> {
+    object.get_mut("metadata")?.as_object_mut()?.remove("managedFields")
+}
+
+/// Puts the list into the object's metadata, unless it is empty.
+fn put_managed(object: &mut Value, entries: Vec<Value>) {
+    let (false, Value::Object(object)) = (entries.is_empty(), object) else { return };
+    let metadata = object.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
+    if let Value::Object(metadata) = metadata {
+        metadata.insert("managedFields".to_string(), Value::Array(entries));
     }
-    entries.sort_by(|a, b| {
-        (a.seconds(), &a.manager, &a.api_version, &a.subresource).cmp(&(
-            b.seconds(),
-            &b.manager,
-            &b.api_version,
-            &b.subresource,
-        ))
-    });
-    let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let first = kept
-            .iter_mut()
-            .find(|known| known.operation == Operation::Update && known.api_version == entry.api_version);
-        match first {
-            Some(bucket) if left > MAX_UPDATE_ENTRIES && entry.operation == Operation::Update => {
-                bucket.manager = OLD_UPDATES.to_string();
-                bucket.subresource = String::new();
-                bucket.fields = std::mem::take(&mut bucket.fields).union(entry.fields);
-                bucket.time = entry.time;
-                left -= 1;
-            }
-            _ => kept.push(entry),
-        }
-    }
-    kept
 }
 
 /// Whether two objects are the same but for the times of their entries, so that a write between them need
@@ -284,6 +163,11 @@ pub fn equal_but_for_times(a: &Value, b: &Value) -> bool {
             (a, b) => a == b,
         })
     })
+}
+
+/// Whether two objects are the same but for who owns their fields.
+fn equal_but_for_owners(a: &Value, b: &Value) -> bool {
+    same(a, b, "metadata", |a, b| same(a, b, "managedFields", |_, _| true))
 }
 
 /// Whether two objects are the same where `key` is compared in its own way (null if absent).

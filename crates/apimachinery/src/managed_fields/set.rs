@@ -1,9 +1,11 @@
 //! Sets of field paths and their JSON form, FieldsV1.
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use serde_json::{Map, Number, Value};
 
+use crate::field::quote;
 use crate::schema::Name;
 
 /// One step of a path. The order is the canonical one of FieldsV1: fields, then keys, values and indices.
@@ -80,6 +82,28 @@ fn write_string(out: &mut String, text: &str) {
         out.push('"');
     } else {
         out.push_str(&Value::from(text).to_string());
+    }
+}
+
+/// As in the paths of upstream's messages: `.name`, `[name="x",port=80]`, `[="x"]`, `[0]`.
+impl fmt::Display for PathElement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn text(value: &Value) -> String {
+            match value {
+                Value::String(text) => quote(text),
+                other => other.to_string(),
+            }
+        }
+        match self {
+            PathElement::Field(name) => write!(f, ".{name}"),
+            PathElement::Key(keys) => {
+                let keys: Vec<String> =
+                    keys.iter().map(|(name, value)| format!("{name}={}", text(value))).collect();
+                write!(f, "[{}]", keys.join(","))
+            }
+            PathElement::Value(value) => write!(f, "[={}]", text(value)),
+            PathElement::Index(index) => write!(f, "[{index}]"),
+        }
     }
 }
 
@@ -174,13 +198,27 @@ impl Part {
     }
 }
 
+/// An element of a set: whether it is a member, and what is below it.
+#[derive(Clone, Copy)]
+pub(super) struct Child<'s> {
+    pub member: bool,
+    pub children: &'s FieldSet,
+}
+
+/// What [`FieldSet::make_whole`] finds at an element.
+pub(super) enum Inside<T> {
+    Whole,
+    More(T),
+    Unknown,
+}
+
 fn by_element(node: &Node, element: &PathElement) -> Ordering {
     node.element.cmp(element)
 }
 
 impl FieldSet {
-    pub fn new() -> FieldSet {
-        FieldSet::default()
+    pub const fn new() -> FieldSet {
+        FieldSet { nodes: Vec::new() }
     }
 
     /// A set of paths that consist of field names only: `[["status"], ["metadata", "name"]]`.
@@ -229,6 +267,92 @@ impl FieldSet {
     fn get(&self, element: &PathElement) -> Option<&Node> {
         let at = self.nodes.binary_search_by(|node| by_element(node, element)).ok()?;
         self.nodes.get(at)
+    }
+
+    /// What is at and below an element.
+    pub(super) fn child(&self, element: &PathElement) -> Option<Child<'_>> {
+        self.get(element).map(|node| Child { member: node.member, children: &node.children })
+    }
+
+    /// Every element that is a member or has members below it, in order.
+    pub(super) fn children(&self) -> impl Iterator<Item = (&PathElement, Child<'_>)> {
+        self.nodes.iter().map(|node| (&node.element, Child { member: node.member, children: &node.children }))
+    }
+
+    /// The set with further members: `more` says of an element what is known inside of it and whether it is to be
+    /// a member.
+    pub(super) fn map_members<T: Copy>(
+        &self,
+        at: T,
+        more: &impl Fn(T, &PathElement) -> (T, bool),
+    ) -> FieldSet {
+        let node = |node: &Node| {
+            let (inside, member) = more(at, &node.element);
+            Node {
+                element: node.element.clone(),
+                member: node.member || member,
+                children: node.children.map_members(inside, more),
+            }
+        };
+        FieldSet { nodes: self.nodes.iter().map(node).collect() }
+    }
+
+    /// Every path, those of a set's own elements before those below them (upstream's order).
+    pub(super) fn for_each<'s>(
+        &'s self,
+        path: &mut Vec<&'s PathElement>,
+        visit: &mut impl FnMut(&[&PathElement]),
+    ) {
+        for node in self.nodes.iter().filter(|node| node.member) {
+            path.push(&node.element);
+            visit(path);
+            path.pop();
+        }
+        for node in &self.nodes {
+            path.push(&node.element);
+            node.children.for_each(path, visit);
+            path.pop();
+        }
+    }
+
+    /// Whether all members are members of `other`.
+    pub fn is_subset(&self, other: &FieldSet) -> bool {
+        self.nodes.iter().all(|node| {
+            let same = other.get(&node.element);
+            (!node.member || same.is_some_and(|same| same.member))
+                && (node.children.is_empty()
+                    || same.is_some_and(|same| node.children.is_subset(&same.children)))
+        })
+    }
+
+    /// Only what is at or below one of the patterns; `None` stands for any element.
+    pub(super) fn retain_matching(&mut self, patterns: &[&[Option<&str>]]) {
+        self.filter(|node| {
+            let matches = |pattern: &&&[Option<&str>]| match pattern.first() {
+                Some(Some(name)) => matches!(&node.element, PathElement::Field(field) if field == name),
+                Some(None) => true,
+                None => false,
+            };
+            let inside: Vec<&[Option<&str>]> =
+                patterns.iter().filter(matches).filter_map(|pattern| pattern.get(1..)).collect();
+            if inside.iter().any(|rest| rest.is_empty()) {
+                return;
+            }
+            node.member = false;
+            node.children.retain_matching(&inside);
+        });
+    }
+
+    /// Makes the paths of fields that count as one value such: `whole` says what is known inside of an element,
+    /// or that it is one.
+    pub(super) fn make_whole<T: Copy>(&mut self, at: T, whole: &impl Fn(T, &PathElement) -> Inside<T>) {
+        for node in &mut self.nodes {
+            match whole(at, &node.element) {
+                Inside::Whole => (node.member, node.children) = (true, FieldSet::new()),
+                Inside::More(inside) => node.children.make_whole(inside, whole),
+                Inside::Unknown => {}
+            }
+        }
     }
 
     /// Appends what is at `element`, which must come after all that is there. Nothing is appended for nothing.
@@ -301,14 +425,33 @@ impl FieldSet {
         })
     }
 
-    /// Whether a member of this set is one of the FieldsV1 in `value` too, by the text of the elements.
+    /// Whether a member of this set may be one of the FieldsV1 in `value` too, by the text of the elements. Where
+    /// this set has a leaf and the other one more below it, the field may count as one value by now.
     pub(super) fn intersects_value(&self, value: &Value) -> bool {
         let Value::Object(map) = value else { return false };
         !map.is_empty()
             && self.nodes.iter().any(|node| {
                 let Some(inner) = map.get(&node.element.text()) else { return false };
-                let member = || inner.as_object().is_some_and(|map| map.is_empty() || map.contains_key("."));
-                (node.member && member()) || node.children.intersects_value(inner)
+                let shared = || {
+                    node.children.is_empty()
+                        || inner.as_object().is_some_and(|map| map.is_empty() || map.contains_key("."))
+                };
+                (node.member && shared()) || node.children.intersects_value(inner)
+            })
+    }
+
+    /// Whether the FieldsV1 in `value` are this set, told without reading them.
+    pub(super) fn is_value(&self, value: &Value) -> bool {
+        self.is_below(value, false)
+    }
+
+    fn is_below(&self, value: &Value, this: bool) -> bool {
+        let Value::Object(map) = value else { return false };
+        let dot = this && !self.is_empty();
+        map.len() == self.nodes.len() + usize::from(dot)
+            && map.contains_key(".") == dot
+            && self.nodes.iter().all(|node| {
+                map.get(&node.element.text()).is_some_and(|inner| node.children.is_below(inner, node.member))
             })
     }
 

@@ -63,8 +63,24 @@ impl Call<'_> {
         let mut value = decode(bytes, format, expected, validation, &self.warnings)?;
         crate::conversion::agree(expected.group, expected.kind, &mut value);
         kinds::defaults::apply(expected.object, &mut value);
+        let may_reset = self.subresource.is_none() && self.resource.storage.is_some();
+        if may_reset && value["metadata"].get("managedFields").is_none() && resets_owners(bytes, format) {
+            crate::registry::meta::set(&mut value, "managedFields", Some(Value::Array(Vec::new())));
+        }
         Ok(value)
     }
+}
+
+/// Whether the body has an empty list of managed fields, which normal form drops and which says that they are to
+/// be forgotten. Protobuf cannot say so.
+fn resets_owners(bytes: &[u8], format: Format) -> bool {
+    let named = || memchr::memmem::find(bytes, b"managedFields").is_some();
+    let parsed = match format {
+        Format::Json if named() => codec::json::parse(bytes).ok().map(|(value, _)| value),
+        Format::Yaml if named() => codec::yaml::parse(bytes).ok().map(|(value, _)| value),
+        _ => None,
+    };
+    parsed.is_some_and(|value| value["metadata"]["managedFields"].as_array().is_some_and(Vec::is_empty))
 }
 
 /// Decodes and checks what it is.

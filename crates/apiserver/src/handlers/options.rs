@@ -26,13 +26,14 @@ pub struct WriteOptions {
     /// Empty when not given.
     pub field_manager: String,
     pub field_validation: FieldValidation,
+    /// An apply takes what others own.
+    pub force: bool,
 }
 
 impl WriteOptions {
     /// `kind` names the options in the 422: `CreateOptions`, `UpdateOptions`, `PatchOptions`.
     pub fn parse(query: &Query, kind: &str) -> Result<Self, Status> {
         let mut errors = ErrorList::new();
-        let field_manager = query.get("fieldManager").unwrap_or_default().to_owned();
         if kind == "PatchOptions" && query.get("force").is_some() {
             boolean(query, "force")?;
             errors.push(field::Error::forbidden(
@@ -40,6 +41,22 @@ impl WriteOptions {
                 "may not be specified for non-apply patch",
             ));
         }
+        Self::read(query, kind, errors)
+    }
+
+    /// Options of an apply, which has to say who applies.
+    pub fn parse_apply(query: &Query) -> Result<Self, Status> {
+        let mut errors = ErrorList::new();
+        if query.get("fieldManager").unwrap_or_default().is_empty() {
+            let path = Path::new("fieldManager");
+            errors.push(field::Error::required(&path, "is required for apply patch"));
+        }
+        let force = boolean(query, "force")?.unwrap_or(false);
+        Ok(Self { force, ..Self::read(query, "PatchOptions", errors)? })
+    }
+
+    fn read(query: &Query, kind: &str, mut errors: ErrorList) -> Result<Self, Status> {
+        let field_manager = query.get("fieldManager").unwrap_or_default().to_owned();
         errors.extend(names::validate_field_manager(&field_manager, &Path::new("fieldManager")));
         let dry_run = dry_run(query.all("dryRun").map(str::to_owned).collect(), &mut errors);
         let field_validation = match query.get("fieldValidation").unwrap_or_default() {
@@ -54,7 +71,7 @@ impl WriteOptions {
             }
         };
         invalid(kind, errors)?;
-        Ok(Self { dry_run, field_manager, field_validation })
+        Ok(Self { dry_run, field_manager, field_validation, force: false })
     }
 }
 

@@ -43,8 +43,20 @@ pub(super) async fn patch_scale(call: &Call<'_>, body: Body) -> Result<Response<
     let patch_type = patch::patch_type(call)?;
     let output = negotiation::output(&call.headers, call.query)?;
     let bytes = body::read(call, body).await?;
-    let options = WriteOptions::parse(call.query, "PatchOptions")?;
+    let options = patch::options(call, patch_type)?;
     let expected = call.expected()?;
+    if patch_type == patch::PatchType::Apply {
+        let config = patch::Configuration::parse(&bytes)?;
+        let scope = call.scope();
+        let change = |old: Option<&Value>| {
+            let old = old.ok_or_else(|| call.not_found())?;
+            let new = scope.apply_to_scale(old, expected.object, &config.value, &options)?;
+            config.complain(options.field_validation, &call.warnings)?;
+            Ok(new)
+        };
+        let (outcome, _) = scope.apply(&options, &change).await?;
+        return respond_scale(call, outcome, output);
+    }
     write_scale(call, &options, output, &|old| {
         patch::apply(patch_type, &bytes, old, expected, options.field_validation, &call.warnings)
     })
@@ -61,7 +73,12 @@ async fn write_scale(
         let old = old.ok_or_else(|| call.not_found())?;
         scale::apply(&wanted(&scale::of(old))?, old)
     };
-    let object = match call.scope().update(options, &change).await?.0 {
+    let (outcome, _) = call.scope().update(options, &change).await?;
+    respond_scale(call, outcome, output)
+}
+
+fn respond_scale(call: &Call<'_>, outcome: Outcome, output: Output) -> Result<Response<Body>, Status> {
+    let object = match outcome {
         Outcome::Stored(kv) => call.server.storage.decode(call.resource, &kv)?,
         Outcome::Object(object) => object,
         Outcome::Done(_) => return Err(call.not_found()),

@@ -3,7 +3,7 @@
 //! storage).
 
 use std::{
-    sync::{Arc, LazyLock, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -30,9 +30,6 @@ use crate::{
 const NAME_ATTEMPTS: usize = 8;
 /// How often a write that lost a race is tried again before it gives up.
 pub(super) const RACES: usize = 100;
-
-/// What a path does not let be written has been taken out before fields are noted.
-static NOTHING: LazyLock<managed_fields::FieldSet> = LazyLock::new(managed_fields::FieldSet::new);
 
 /// How often, and how long each time, a pod waits for the service account of a namespace that was just made.
 const ACCOUNT_WAITS: usize = 10;
@@ -70,6 +67,18 @@ pub struct Scope<'a> {
     pub namespace: &'a str,
     pub name: &'a str,
     pub warnings: &'a Warnings,
+}
+
+/// Makes the new state of an object from the one that is there.
+pub type Change<'a> = &'a (dyn Fn(Option<&Value>) -> Result<Value, Status> + Sync);
+
+/// Who sees to the managed fields of a write.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owners {
+    /// The engine: whoever changed a field owns it.
+    Recorded,
+    /// The object brings them along.
+    Given,
 }
 
 /// What a write leaves behind.
@@ -172,27 +181,26 @@ impl Scope<'_> {
         }
     }
 
-    fn manage_fields(&self, live: Option<&Value>, object: &mut Value, options: &WriteOptions) {
-        let update = managed_fields::Update {
-            schema: api::schema(),
-            ty: self.resource.object,
-            api_version: &self.resource.api_version(),
-            manager: &managed_fields::manager_name(&options.field_manager, self.user_agent),
-            subresource: self.subresource,
-            now: self.server.clock.now(),
-            reset: &NOTHING,
-        };
-        update.apply(live, object, false);
+            configuration: self.server.admission.configuration(),
+    /// Creates an object. `object` is decoded, defaulted and in the resource's version.
+    pub async fn create(&self, object: Value, options: &WriteOptions) -> Result<Outcome, Status> {
+        self.create_as(object, options, Owners::Recorded).await
     }
 
-    /// Creates an object. `object` is decoded, defaulted and in the resource's version.
-    pub async fn create(&self, mut object: Value, options: &WriteOptions) -> Result<Outcome, Status> {
+    async fn create_as(
+        &self,
+        mut object: Value,
+        options: &WriteOptions,
+        owners: Owners,
+    ) -> Result<Outcome, Status> {
         meta::wipe_system_fields(&mut object);
         let namespace = if self.resource.namespaced { self.namespace } else { "" };
         meta::match_namespace(&mut object, namespace)?;
         self.deduplicate_owners(&mut object, false);
         strategy::prepare_for_create(self.resource, &mut object)?;
-        self.manage_fields(None, &mut object, options);
+        if owners == Owners::Recorded {
+            self.manage_fields(None, &mut object, options);
+        }
         self.admit(Operation::Create, &mut object, None, options.dry_run).await?;
         self.deduplicate_owners(&mut object, true);
         let generates = meta::name(&object).is_empty() && !meta::text(&object, "generateName").is_empty();
@@ -279,19 +287,35 @@ impl Scope<'_> {
     pub async fn update(
         &self,
         options: &WriteOptions,
-        change: &(dyn Fn(Option<&Value>) -> Result<Value, Status> + Sync),
+        change: Change<'_>,
+    ) -> Result<(Outcome, bool), Status> {
+        self.update_as(options, change, Owners::Recorded).await
+    }
+
+    /// As [`Scope::update`], for an apply: `change` has seen to the managed fields, and what is not there is
+    /// created.
+    pub async fn apply(&self, options: &WriteOptions, change: Change<'_>) -> Result<(Outcome, bool), Status> {
+        self.update_as(options, change, Owners::Given).await
+    }
+
+    async fn update_as(
+        &self,
+        options: &WriteOptions,
+        change: Change<'_>,
+        owners: Owners,
     ) -> Result<(Outcome, bool), Status> {
         let key = storage::key(self.resource, self.namespace, self.name)?;
         for _ in 0..RACES {
             let Some(kv) = self.server.storage.store().get(&key) else {
-                if !strategy::allow_create_on_update(self.resource) || !self.subresource.is_empty() {
+                let creates = owners == Owners::Given || strategy::allow_create_on_update(self.resource);
+                if !creates || !self.subresource.is_empty() {
                     return Err(self.not_found());
                 }
                 let mut object = change(None)?;
                 self.check_uid(&key, &object, "")?;
                 meta::set(&mut object, "resourceVersion", None);
                 self.server.authorize_create(self)?;
-                match self.create(object, options).await {
+                match self.create_as(object, options, owners).await {
                     // Somebody was faster: then it is an update after all.
                     Err(status) if status.is_already_exists() => continue,
                     done => return done.map(|outcome| (outcome, true)),
@@ -299,7 +323,7 @@ impl Scope<'_> {
             };
             let old = self.server.storage.decode(self.resource, &kv)?;
             let new = change(Some(&old))?;
-            if let Some(outcome) = self.replace(&key, &kv, old, new, options).await? {
+            if let Some(outcome) = self.replace(&key, &kv, old, new, options, owners).await? {
                 return Ok((outcome, false));
             }
         }
@@ -308,17 +332,17 @@ impl Scope<'_> {
 
     /// Changes an object on the server's own account: a binding, a budget. No strategy, no admission of the
     /// object; whoever calls has seen to both.
-    pub async fn put(
-        &self,
-        dry_run: bool,
-        change: &(dyn Fn(Option<&Value>) -> Result<Value, Status> + Sync),
-    ) -> Result<(), Status> {
+    pub async fn put(&self, dry_run: bool, change: Change<'_>) -> Result<(), Status> {
         let key = storage::key(self.resource, self.namespace, self.name)?;
         for _ in 0..RACES {
             let Some(kv) = self.server.storage.store().get(&key) else { return Err(self.not_found()) };
             let old = self.server.storage.decode(self.resource, &kv)?;
             let mut new = change(Some(&old))?;
-            self.manage_fields(Some(&old), &mut new, &WriteOptions::default());
+            // Upstream writes a status through its own client, and a binding past all that.
+            if self.subresource == "status" {
+                let own = Scope { user_agent: "kube-apiserver", ..*self };
+                own.manage_fields(Some(&old), &mut new, &WriteOptions::default());
+            }
             if dry_run {
                 return Ok(());
             }
@@ -347,6 +371,7 @@ impl Scope<'_> {
                 let error = field::Error::invalid(
                     &path.child("resourceVersion"),
                     0,
+        owners: Owners,
                     "must be specified for an update",
                 );
                 let (group, plural) = (&self.resource.group, &self.resource.plural);
@@ -361,7 +386,9 @@ impl Scope<'_> {
         meta::match_namespace(&mut new, namespace)?;
         self.deduplicate_owners(&mut new, false);
         self.prepare_update(&mut new, &old);
-        self.manage_fields(Some(&old), &mut new, options);
+        if owners == Owners::Recorded {
+            self.manage_fields(Some(&old), &mut new, options);
+        }
         self.admit(Operation::Update, &mut new, Some(&old), options.dry_run).await?;
         self.deduplicate_owners(&mut new, true);
         conversion::agree(&self.resource.group, &self.resource.kind, &mut new);

@@ -8,6 +8,7 @@ pub mod authorization;
 pub mod core;
 pub mod deletion;
 pub mod generic;
+pub mod managed_fields;
 pub mod meta;
 pub mod scale;
 pub mod strategy;

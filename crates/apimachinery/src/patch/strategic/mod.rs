@@ -74,7 +74,7 @@ fn go_type(value: Option<&Value>) -> &'static str {
 }
 
 /// A value as Go's `%v` prints it.
-fn go_print(value: &Value) -> String {
+pub(crate) fn go_print(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".into(),
         Value::String(text) => text.clone(),

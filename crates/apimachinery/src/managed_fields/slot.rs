@@ -1,0 +1,115 @@
+//! One entry of `managedFields` on its way through a write. Entries that lose nothing are not taken apart, for
+//! that is most of the work.
+
+use serde_json::Value;
+
+use super::entries::{Entry, Operation};
+use super::plan::{Plan, Walk};
+use super::set::{FieldSet, Inside, PathElement};
+use crate::schema::{Schema, TypeId};
+
+pub(super) struct Slot {
+    value: Value,
+    /// What it owns now, if that has been worked out.
+    fields: Option<FieldSet>,
+    /// And whether that differs from what `value` says.
+    changed: bool,
+}
+
+impl Slot {
+    pub fn new(value: Value) -> Slot {
+        Slot { value, fields: None, changed: false }
+    }
+
+    pub fn of(entry: &Entry) -> Slot {
+        Slot::new(entry.to_value())
+    }
+
+    pub fn text(&self, key: &str) -> &str {
+        self.value[key].as_str().unwrap_or_default()
+    }
+
+    pub fn is_update(&self) -> bool {
+        self.text("operation") == Operation::Update.text()
+    }
+
+    /// Whether it is the entry of this writer. An applier is the same one in every version of the API.
+    pub fn is_of(&self, manager: &str, operation: Operation, api_version: &str, subresource: &str) -> bool {
+        self.text("manager") == manager
+            && self.text("operation") == operation.text()
+            && self.text("subresource") == subresource
+            && (operation == Operation::Apply || self.text("apiVersion") == api_version)
+    }
+
+    /// FieldsV1 as it was recorded.
+    pub fn recorded(&self) -> &Value {
+        &self.value["fieldsV1"]
+    }
+
+    /// What it owns, after changes of the type since it was recorded. `ty` is the type in the entry's version.
+    pub fn fields(&mut self, schema: &Schema, ty: TypeId) -> &mut FieldSet {
+        let value = &self.value["fieldsV1"];
+        self.fields.get_or_insert_with(|| {
+            let mut fields = FieldSet::from_value(value).unwrap_or_default();
+            reconcile(schema, ty, &mut fields);
+            fields
+        })
+    }
+
+    /// Whether it may own one of these.
+    pub fn may_own(&self, set: &FieldSet) -> bool {
+        match &self.fields {
+            Some(fields) => fields.intersects(set),
+            None => set.intersects_value(self.recorded()),
+        }
+    }
+
+    /// Takes away what is in the sets.
+    pub fn subtract(&mut self, schema: &Schema, ty: TypeId, sets: [&FieldSet; 2]) {
+        if sets.iter().any(|set| self.may_own(set)) {
+            self.changed = true;
+            let fields = self.fields(schema, ty);
+            sets.iter().for_each(|set| fields.subtract(set));
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        match &self.fields {
+            Some(fields) => fields.is_empty(),
+            None => self.recorded().as_object().is_none_or(|map| map.is_empty()),
+        }
+    }
+
+    pub fn into_value(mut self) -> Value {
+        if let (Some(fields), true, Value::Object(map)) = (self.fields, self.changed, &mut self.value) {
+            map.insert("fieldsV1".to_string(), fields.to_value());
+        }
+        self.value
+    }
+}
+
+/// What was recorded below a field that counts as one value by now is put down to the field itself. The other way
+/// round, the field is taken to have always been what it is now.
+fn reconcile(schema: &Schema, ty: TypeId, fields: &mut FieldSet) {
+    let walk = Walk { schema };
+    fields.make_whole(Plan::Struct(&schema[ty]), &|plan, element: &PathElement| match walk
+        .inside(plan, element)
+    {
+        Some((Plan::Leaf, _)) => Inside::Whole,
+        Some((plan @ (Plan::Struct(_) | Plan::Map(_) | Plan::List(_)), _)) => Inside::More(plan),
+        _ => Inside::Unknown,
+    });
+}
+
+/// The entries as they are stored: appliers first, older ones first.
+pub(super) fn into_values(slots: Vec<Slot>) -> Vec<Value> {
+    let mut values: Vec<Value> = slots.into_iter().map(Slot::into_value).collect();
+    values.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)));
+    values
+}
+
+/// Times are RFC 3339 in UTC and of one length, so that their text sorts as they do.
+fn sort_key(entry: &Value) -> [&str; 5] {
+    ["operation", "time", "manager", "apiVersion", "subresource"]
+        .map(|key| entry[key].as_str().unwrap_or_default())
+}
