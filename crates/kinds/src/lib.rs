@@ -6,17 +6,19 @@
 //! the time.
 
 mod admissionregistration;
-pub mod cron;
-mod batch;
+mod apiregistration;
 mod apps;
+mod batch;
 mod certificates;
 mod check;
 pub mod columns;
 pub mod core;
+pub mod cron;
 pub mod defaults;
 mod flowcontrol;
 mod groups;
 mod ip;
+mod meta;
 mod node;
 pub mod pod;
 pub mod pod_security;
@@ -26,6 +28,7 @@ mod resource;
 mod scheduling;
 mod storage;
 pub mod strategy;
+mod webhook;
 mod workload;
 
 pub use columns::columns;
@@ -33,5 +36,7 @@ pub use strategy::strategy;
 
 #[cfg(test)]
 mod rows;
+#[cfg(test)]
+mod table;
 #[cfg(test)]
 mod tests;

@@ -107,6 +107,7 @@ pub fn strategy(group: &str, kind: &str) -> &'static Strategy {
     let found = match group {
         "" => core::strategy(kind),
         "admissionregistration.k8s.io" => admissionregistration::strategy(kind),
+        "apiregistration.k8s.io" => crate::apiregistration::strategy(kind),
         "apps" => apps::strategy(kind),
         "batch" => batch::strategy(kind),
         "certificates.k8s.io" => certificates::strategy(kind),

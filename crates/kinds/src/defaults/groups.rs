@@ -38,9 +38,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("flowcontrol.v1.QueuingConfiguration", queuing),
     ("resource.v1.ExactDeviceRequest", device_request),
     ("resource.v1.DeviceSubRequest", device_request),
-    ("certificates.v1.CertificateSigningRequestSpec", |map| {
-        set(map, "signerName", "kubernetes.io/legacy-unknown");
-    }),
+    ("resource.v1.Device", device),
 ];
 
 /// A number that is absent or zero.
@@ -231,5 +229,14 @@ fn device_request(map: &mut Map<String, Value>) {
     set(map, "allocationMode", "ExactCount");
     if text(map, "allocationMode") == "ExactCount" {
         number(map, "count", 1);
+    }
+}
+
+/// A device's capacity counts once for a node's resource, unless it says otherwise.
+fn device(map: &mut Map<String, Value>) {
+    for (_, mapping) in there(map, "nodeAllocatableResourceMappings").into_iter().flatten() {
+        if let Some(mapping) = mapping.as_object_mut() {
+            set(mapping, "allocationMultiplier", "1");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Pod.
 
-mod affinity;
-mod container;
+pub mod affinity;
+pub mod container;
 mod security;
 mod update;
 pub mod validate;

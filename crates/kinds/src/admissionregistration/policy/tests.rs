@@ -1,0 +1,173 @@
+use serde_json::{Value, json};
+
+use crate::table::Table;
+
+const GROUP: &str = "admissionregistration.k8s.io";
+
+fn constraints() -> Value {
+    json!({"resourceRules": [{"operations": ["CREATE"], "apiGroups": ["a"], "apiVersions": ["v1"], "resources": ["pods"]}]})
+}
+
+fn spec(patch: Value) -> Value {
+    json!({ "spec": patch })
+}
+
+#[test]
+fn validating_policies() {
+    let table = Table::new(
+        GROUP,
+        "v1",
+        "ValidatingAdmissionPolicy",
+        json!({"metadata": {"name": "config"}, "spec": {"matchConstraints": constraints(),
+            "validations": [{"expression": "object.x < 100"}]}}),
+    );
+    let validation = |patch: Value| {
+        let mut whole = json!({"expression": "true"});
+        whole.as_object_mut().unwrap().extend(patch.as_object().unwrap().clone());
+        spec(json!({"validations": [whole]}))
+    };
+    let annotations = |list: Value| spec(json!({"auditAnnotations": list}));
+    let kind = |version: &str, kind: &str| spec(json!({"paramKind": {"apiVersion": version, "kind": kind}}));
+    table.create(&[
+        (spec(json!({"failurePolicy": "other"})), &["spec.failurePolicy: NotSupported"]),
+        (spec(json!({"matchConstraints": null})), &["spec.matchConstraints: Required"]),
+        (spec(json!({"matchConstraints": {"resourceRules": null}})), &["spec.matchConstraints.resourceRules: Required"]),
+        (spec(json!({"matchConstraints": {"matchPolicy": "other"}})), &["spec.matchConstraints.matchPolicy: NotSupported"]),
+        (
+            spec(json!({"matchConstraints": {"resourceRules": [{"operations": ["*"], "apiGroups": ["a"], "apiVersions": ["v1"],
+                "resources": ["pods"], "resourceNames": ["a", "a", "b/c"]}]}})),
+            &["spec.matchConstraints.resourceRules[0].resourceNames[1]: Duplicate", "spec.matchConstraints.resourceRules[0].resourceNames[2]: Invalid"],
+        ),
+        (spec(json!({"matchConstraints": {"excludeResourceRules": [{}]}})), &[
+            "spec.matchConstraints.excludeResourceRules[0].operations: Required",
+            "spec.matchConstraints.excludeResourceRules[0].apiGroups: Required",
+            "spec.matchConstraints.excludeResourceRules[0].apiVersions: Required",
+            "spec.matchConstraints.excludeResourceRules[0].resources: Required",
+        ]),
+        (spec(json!({"validations": null})), &["spec.validations: Required", "spec.auditAnnotations: Required"]),
+        (validation(json!({"expression": " "})), &["spec.validations[0].expression: Required"]),
+        (validation(json!({"message": " "})), &["spec.validations[0].message: Invalid"]),
+        (validation(json!({"message": "a\nb"})), &["spec.validations[0].message: Invalid"]),
+        (validation(json!({"messageExpression": " "})), &["spec.validations[0].messageExpression: Invalid"]),
+        (validation(json!({"reason": "other"})), &["spec.validations[0].reason: NotSupported"]),
+        (validation(json!({"reason": "Forbidden"})), &[]),
+        (kind("rules.example.com/v1", "ReplicaLimit"), &[]),
+        (kind("v1", "ConfigMap"), &[]),
+        (kind("", ""), &["spec.paramKind.apiVersion: Required", "spec.paramKind.kind: Required"]),
+        (kind("a/b/c", "a"), &["spec.paramKind.apiVersion: Invalid"]),
+        (kind("A_/v1", "a"), &["spec.paramKind.apiVersion: Invalid"]),
+        (kind("a/", "a"), &["spec.paramKind.apiVersion: Invalid"]),
+        (kind("a/1", "a_"), &["spec.paramKind.apiVersion: Invalid", "spec.paramKind.kind: Invalid"]),
+        (annotations(json!([{"key": "k", "valueExpression": "'v'"}])), &[]),
+        (annotations(json!([{"key": "k", "valueExpression": ""}])), &["spec.auditAnnotations[0].valueExpression: Required"]),
+        (annotations(json!([{"key": "a b", "valueExpression": "'v'"}])), &["spec.auditAnnotations[0].key: Invalid"]),
+        (
+            annotations(json!([{"key": "k", "valueExpression": "'v'"}, {"key": "k", "valueExpression": "x".repeat(5 * 1024 + 1)}])),
+            &["spec.auditAnnotations[1].valueExpression: Required", "spec.auditAnnotations[1].key: Duplicate"],
+        ),
+        (spec(json!({"variables": [{"name": "foo", "expression": "1"}]})), &[]),
+        (
+            spec(json!({"variables": [{"name": "", "expression": ""}, {"name": "in", "expression": "1"}, {"name": "a-b", "expression": "1"}]})),
+            &["spec.variables[0].name: Required", "spec.variables[0].expression: Required", "spec.variables[1].name: Invalid", "spec.variables[2].name: Invalid"],
+        ),
+        (spec(json!({"matchConditions": [{"name": "a b", "expression": "true"}]})), &["spec.matchConditions[0].name: Invalid"]),
+    ]);
+    let bad = spec(json!({"matchConditions": [{"name": "a b", "expression": "true"}]}));
+    table.change(&bad, &bad, "", &[]);
+    let mut more = bad.clone();
+    more["spec"]["paramKind"] = json!({"apiVersion": "v1", "kind": "ConfigMap"});
+    table.change(&bad, &more, "", &["spec.matchConditions[0].name: Invalid"]);
+    table.change(
+        &json!({}),
+        &json!({"status": {"typeChecking": {"expressionWarnings": [{"warning": "", "fieldRef": " "}]}, "conditions": [{}]}}),
+        "status",
+        &[
+            "status.typeChecking.expressionWarnings[0].warning: Required",
+            "status.typeChecking.expressionWarnings[0].fieldRef: Required",
+            "status.conditions[0].type: Invalid",
+            "status.conditions[0].type: Invalid",
+            "status.conditions[0].status: NotSupported",
+            "status.conditions[0].lastTransitionTime: Required",
+            "status.conditions[0].reason: Required",
+        ],
+    );
+}
+
+#[test]
+fn mutating_policies() {
+    let table = Table::new(
+        GROUP,
+        "v1",
+        "MutatingAdmissionPolicy",
+        json!({"metadata": {"name": "config"}, "spec": {"matchConstraints": constraints(), "reinvocationPolicy": "Never",
+            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "Object{}"}}]}}),
+    );
+    let mutation = |mutation: Value| spec(json!({"mutations": [mutation]}));
+    table.create(&[
+        (spec(json!({"mutations": null})), &["spec.mutations: Required"]),
+        (spec(json!({"reinvocationPolicy": ""})), &["spec.reinvocationPolicy: Required"]),
+        (spec(json!({"reinvocationPolicy": "other"})), &["spec.reinvocationPolicy: NotSupported"]),
+        (mutation(json!({"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}})), &[]),
+        (mutation(json!({"patchType": ""})), &["spec.mutations[0].patchType: Required"]),
+        (mutation(json!({"patchType": "x"})), &["spec.mutations[0].patchType: NotSupported"]),
+        (mutation(json!({"patchType": "JSONPatch"})), &["spec.mutations[0].jsonPatch: Required"]),
+        (
+            mutation(json!({"patchType": "JSONPatch", "jsonPatch": {"expression": ""}, "applyConfiguration": {"expression": "x"}})),
+            &["spec.mutations[0].jsonPatch.expression: Required", "spec.mutations[0].applyConfiguration: Invalid"],
+        ),
+        (
+            spec(json!({"matchConstraints": {"resourceRules": [{"operations": ["DELETE"], "apiGroups": ["a"], "apiVersions": ["v1"], "resources": ["pods"]}]}})),
+            &["spec.matchConstraints.resourceRules.operations: NotSupported"],
+        ),
+    ]);
+    table.update(&[
+        (spec(json!({"reinvocationPolicy": "IfNeeded"})), &[]),
+        (spec(json!({"mutations": null})), &["spec.mutations: Required"]),
+    ]);
+}
+
+#[test]
+fn bindings() {
+    let rows: &[(Value, &[&str])] = &[
+        (spec(json!({"policyName": ""})), &["spec.policyName: Required"]),
+        (spec(json!({"policyName": "A"})), &["spec.policyName: Invalid"]),
+        (spec(json!({"paramRef": {"name": "p", "parameterNotFoundAction": "Deny"}})), &[]),
+        (spec(json!({"paramRef": {"selector": {}, "parameterNotFoundAction": "Allow"}})), &[]),
+        (spec(json!({"paramRef": {"parameterNotFoundAction": "Deny"}})), &["spec.paramRef: Required"]),
+        (
+            spec(
+                json!({"paramRef": {"name": "a/b", "selector": {"matchLabels": {"a b": "c"}}, "parameterNotFoundAction": "x"}}),
+            ),
+            &[
+                "spec.paramRef.name: Invalid",
+                "spec.paramRef.name: Forbidden",
+                "spec.paramRef.selector.matchLabels: Invalid",
+                "spec.paramRef.selector: Forbidden",
+                "spec.paramRef.parameterNotFoundAction: NotSupported",
+            ],
+        ),
+        (spec(json!({"paramRef": {"name": "a"}})), &["spec.paramRef.parameterNotFoundAction: Required"]),
+        (
+            spec(json!({"matchResources": {"matchPolicy": "other"}})),
+            &["spec.matchResources.matchPolicy: NotSupported"],
+        ),
+    ];
+    let good = spec(json!({"policyName": "policy", "validationActions": ["Deny"]}));
+    let table = Table::new(GROUP, "v1", "ValidatingAdmissionPolicyBinding", good);
+    table.create(rows);
+    let actions = |list: Value| spec(json!({"validationActions": list}));
+    table.create(&[
+        (actions(json!(["Audit", "Warn"])), &[]),
+        (actions(json!([])), &["spec.validationActions: Required"]),
+        (actions(json!(["x"])), &["spec.validationActions[0]: NotSupported"]),
+        (actions(json!(["Audit", "Audit"])), &["spec.validationActions[1]: Duplicate"]),
+        (actions(json!(["Deny", "Warn"])), &["spec.validationActions: Invalid"]),
+    ]);
+    let table =
+        Table::new(GROUP, "v1", "MutatingAdmissionPolicyBinding", spec(json!({"policyName": "policy"})));
+    table.create(rows);
+    table.create(&[(
+        spec(json!({"matchResources": {"resourceRules": [{"operations": ["DELETE"], "apiGroups": ["a"], "apiVersions": ["v1"], "resources": ["pods"]}]}})),
+        &["spec.matchResources.resourceRules.operations: NotSupported"],
+    )]);
+}

@@ -1,0 +1,34 @@
+//! Certificate signing requests, bundles of trust anchors, and requests of pods.
+
+mod bundle;
+mod pem;
+mod request;
+
+use crate::strategy::{GENERIC, Strategy};
+
+/// Who asked for a certificate is written by the server, who knows it.
+pub fn strategy(kind: &str) -> Option<&'static Strategy> {
+    const REQUEST: Strategy = Strategy {
+        name: |_, _| Vec::new(),
+        prepare_for_update: request::prepare_for_update,
+        stamp: request::stamp,
+        validate: request::request,
+        validate_update: request::request_update,
+        selectable: &[("spec.signerName", "/spec/signerName", "")],
+        ..GENERIC
+    };
+    const BUNDLE: Strategy = Strategy {
+        name: |_, _| Vec::new(),
+        allow_unconditional_update: false,
+        validate: |object, errors| bundle::bundle(object, true, errors),
+        validate_update: bundle::bundle_update,
+        selectable: &[("spec.signerName", "/spec/signerName", "")],
+        ..GENERIC
+    };
+    const CONDITIONAL: Strategy = Strategy { allow_unconditional_update: false, ..GENERIC };
+    Some(match kind {
+        "CertificateSigningRequest" => &REQUEST,
+        "ClusterTrustBundle" => &BUNDLE,
+        _ => &CONDITIONAL,
+    })
+}
