@@ -11,7 +11,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::request::{Query, path};
-use crate::{Body, Dynamic, Error, Gvr, Kind, ListParams, Object, Patch, Result, Transport, WatchStream};
+use crate::{
+    Body, Dynamic, Error, Gvr, Kind, ListParams, Metrics, Object, Patch, Result, Transport, WatchStream,
+};
 
 /// Upstream's REST client tries again this often when the server says when to come back.
 const MAX_RETRIES: u32 = 10;
@@ -24,6 +26,8 @@ pub(crate) const JSON: &str = "application/json";
 pub struct Client {
     transport: Arc<dyn Transport>,
     user_agent: HeaderValue,
+    /// Where requests are counted, and under which server's name.
+    metrics: Option<(Metrics, Arc<str>)>,
 }
 
 /// An answered list.
@@ -52,12 +56,27 @@ impl Client {
     pub fn new(transport: Arc<dyn Transport>, user_agent: &str) -> Client {
         let user_agent =
             HeaderValue::from_str(user_agent).unwrap_or_else(|_| HeaderValue::from_static("corten"));
-        Client { transport, user_agent }
+        Client { transport, user_agent, metrics: None }
     }
 
     /// The same server under another user agent.
     pub fn with_user_agent(&self, user_agent: &str) -> Client {
-        Client::new(self.transport.clone(), user_agent)
+        Client { metrics: self.metrics.clone(), ..Client::new(self.transport.clone(), user_agent) }
+    }
+
+    /// The same, counting its requests; `host` is the server's name in what is counted.
+    pub fn with_metrics(self, metrics: &Metrics, host: &str) -> Client {
+        Client { metrics: Some((metrics.clone(), Arc::from(host))), ..self }
+    }
+
+    /// The same, counting its requests where `other` does.
+    pub fn counting_as(self, other: &Client) -> Client {
+        Client { metrics: other.metrics.clone(), ..self }
+    }
+
+    /// Where its requests are counted.
+    pub fn metrics(&self) -> Option<&Metrics> {
+        self.metrics.as_ref().map(|(metrics, _)| metrics)
     }
 
     /// Requests over resources whose kind is not known at compile time.
@@ -156,7 +175,12 @@ impl Client {
     /// The URI is path and query only.
     pub async fn raw(&self, mut request: Request<Bytes>) -> Result<Response<Body>> {
         request.headers_mut().insert(header::USER_AGENT, self.user_agent.clone());
-        Ok(self.transport.send(request).await?)
+        let Some((metrics, host)) = &self.metrics else { return Ok(self.transport.send(request).await?) };
+        let (method, begun) = (request.method().clone(), tokio::time::Instant::now());
+        let answer = self.transport.send(request).await;
+        let code = answer.as_ref().ok().map(|answer| answer.status().as_u16());
+        metrics.request(method.as_str(), host, code, begun.elapsed());
+        Ok(answer?)
     }
 
     /// Reads a path as JSON: `/version`, `/healthz?verbose` and the like need [`Client::raw`].

@@ -8,6 +8,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::Metrics;
+use crate::metrics::Meter;
+
 /// client-go's exponential failure limiter: 5 ms, doubled by every failure, up to 1000 s.
 const FIRST_DELAY: Duration = Duration::from_millis(5);
 const LAST_DELAY: Duration = Duration::from_secs(1000);
@@ -41,6 +44,14 @@ impl<T: Ord + Hash + Clone> WorkQueue<T> {
         WorkQueue { inner: Arc::new(Inner { core: Mutex::new(Core::default()), changed: Notify::new() }) }
     }
 
+    /// Counts from now on what goes through, under this name.
+    pub fn measure(&self, metrics: &Metrics, name: &str)
+    where
+        T: Send + 'static,
+    {
+        self.core().meter = Some(metrics.queue(name));
+    }
+
     /// Adds an item, unless it waits in the queue already.
     pub fn add(&self, item: T) {
         self.core().add(item);
@@ -58,7 +69,13 @@ impl<T: Ord + Hash + Clone> WorkQueue<T> {
 
     /// Adds an item after a delay that doubles with every call until [`WorkQueue::forget`].
     pub fn add_rate_limited(&self, item: T) {
-        let delay = self.core().failed(&item);
+        let delay = {
+            let mut core = self.core();
+            if let Some(meter) = &core.meter {
+                meter.retried();
+            }
+            core.failed(&item)
+        };
         self.add_after(item, delay);
     }
 
@@ -147,6 +164,7 @@ struct Core<T> {
     added: u64,
     failures: BTreeMap<T, u32>,
     closed: bool,
+    meter: Option<Meter<T>>,
 }
 
 impl<T> Default for Core<T> {
@@ -160,6 +178,7 @@ impl<T> Default for Core<T> {
             added: 0,
             failures: BTreeMap::new(),
             closed: false,
+            meter: None,
         }
     }
 }
@@ -169,8 +188,12 @@ impl<T: Ord + Clone> Core<T> {
         if self.closed || !self.dirty.insert(item.clone()) {
             return;
         }
+        let key = self.meter.is_some().then(|| item.clone());
         if !self.processing.contains(&item) {
             self.queue.push_back(item);
+        }
+        if let (Some(meter), Some(key)) = (&mut self.meter, key) {
+            meter.added(&key, self.queue.len());
         }
     }
 
@@ -215,12 +238,18 @@ impl<T: Ord + Clone> Core<T> {
         let item = self.queue.pop_front()?;
         self.dirty.remove(&item);
         self.processing.insert(item.clone());
+        if let Some(meter) = &mut self.meter {
+            meter.taken(&item, self.queue.len());
+        }
         Some(item)
     }
 
     fn done(&mut self, item: &T) {
         if self.processing.remove(item) && self.dirty.contains(item) {
             self.queue.push_back(item.clone());
+        }
+        if let Some(meter) = &mut self.meter {
+            meter.done(item, self.queue.len());
         }
     }
 }
@@ -245,6 +274,33 @@ mod tests {
         queue.done(&"a");
         queue.done(&"b");
         assert!(queue.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_through_is_counted() {
+        let (queue, metrics) = (WorkQueue::new(), Metrics::default());
+        let mut registry = prometheus_client::registry::Registry::default();
+        metrics.register(&mut registry);
+        queue.measure(&metrics, "q");
+        for item in ["a", "b", "a", "c"] {
+            queue.add(item);
+        }
+        tokio::time::advance(Duration::from_secs(5)).await;
+        let item = queue.get().await.unwrap();
+        tokio::time::advance(Duration::from_secs(50)).await;
+        queue.add_rate_limited(item);
+        queue.done(&item);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "workqueue_depth{name=\"q\"} 2",
+            "workqueue_adds_total{name=\"q\"} 3",
+            "workqueue_retries_total{name=\"q\"} 1",
+            "workqueue_queue_duration_seconds_sum{name=\"q\"} 5.0",
+            "workqueue_work_duration_seconds_sum{name=\"q\"} 50.0",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

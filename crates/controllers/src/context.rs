@@ -8,7 +8,7 @@ use std::sync::Arc;
 use api::meta::v1::{LabelSelector, ObjectMeta, Time};
 use apimachinery::clock::{Clock, Entropy};
 use apimachinery::labels::Selector;
-use client::{Client, Key, Kind, Recorder, SharedInformers, WorkQueue};
+use client::{Client, Key, Kind, Metrics, Recorder, SharedInformers, WorkQueue};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) config: Arc<Config>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    /// Where the queues count.
+    pub(crate) metrics: Option<Metrics>,
 }
 
 impl Context {
@@ -50,13 +52,16 @@ impl Context {
     }
 
     /// Runs `workers` loops that take items, sync them, and put them back when that fails. They begin once
-    /// every informer of the process has its first list.
+    /// every informer of the process has its first list. `name` is what the queue is counted under, upstream's.
     pub(crate) fn work<T, F, Fut>(&self, name: &'static str, queue: &WorkQueue<T>, workers: usize, sync: F)
     where
         T: Ord + Hash + Clone + std::fmt::Debug + Send + 'static,
         F: Fn(T) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<()>> + Send + 'static,
     {
+        if let Some(metrics) = &self.metrics {
+            queue.measure(metrics, name);
+        }
         for _ in 0..workers {
             let (queue, sync, context) = (queue.clone(), sync.clone(), self.clone());
             self.spawn(async move {

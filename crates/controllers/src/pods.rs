@@ -5,7 +5,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::core::v1::{Pod, PodCondition, PodStatus};
+use client::Informer;
 use jiff::Timestamp;
+
+/// The index that [`index_by_node`] makes.
+pub(crate) const BY_NODE: &str = "spec.nodeName";
+
+/// Lets pods be found by their node, for all controllers that share the informer.
+pub(crate) fn index_by_node(pods: &Informer<Pod>) {
+    pods.store().add_index(BY_NODE, |pod| {
+        let node = node_name(pod);
+        if node.is_empty() { Vec::new() } else { vec![node.to_owned()] }
+    });
+}
 
 /// `status.phase`.
 pub(crate) fn phase(pod: &Pod) -> &str {

@@ -104,6 +104,36 @@ const ALL: &[Entry] = &[
     },
 ];
 
+/// Upstream's other controllers, by both of their names: asking for one is no mistake, and starts nothing.
+const UNBUILT: &[(&str, &str)] = &[
+    ("bootstrap-signer-controller", "bootstrapsigner"),
+    ("certificatesigningrequest-approving-controller", "csrapproving"),
+    ("certificatesigningrequest-cleaner-controller", "csrcleaner"),
+    ("certificatesigningrequest-signing-controller", "csrsigning"),
+    ("cronjob-controller", "cronjob"),
+    ("daemonset-controller", "daemonset"),
+    ("disruption-controller", "disruption"),
+    ("endpointslice-mirroring-controller", "endpointslicemirroring"),
+    ("ephemeral-volume-controller", "ephemeral-volume"),
+    ("horizontal-pod-autoscaler-controller", "horizontalpodautoscaling"),
+    ("job-controller", "job"),
+    ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"),
+    ("persistentvolume-attach-detach-controller", "attachdetach"),
+    ("persistentvolume-binder-controller", "persistentvolume-binder"),
+    ("persistentvolume-expander-controller", "persistentvolume-expander"),
+    ("persistentvolume-protection-controller", "pv-protection"),
+    ("persistentvolumeclaim-protection-controller", "pvc-protection"),
+    ("replicationcontroller-controller", "replicationcontroller"),
+    ("resourceclaim-controller", "resource-claim-controller"),
+    ("resourcequota-controller", "resourcequota"),
+    ("serviceaccount-token-controller", "serviceaccount-token"),
+    ("statefulset-controller", "statefulset"),
+    ("token-cleaner-controller", "tokencleaner"),
+    ("ttl-after-finished-controller", "ttl-after-finished"),
+    ("ttl-controller", "ttl"),
+    ("validatingadmissionpolicy-status-controller", "validatingadmissionpolicy-status-controller"),
+];
+
 /// What the controllers need to know. The values of [`Config::default`] are upstream's.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -113,6 +143,8 @@ pub struct Config {
     pub root_ca: String,
     /// The address range of all pods, such as `10.244.0.0/16`; empty leaves node IPAM out.
     pub cluster_cidr: String,
+    /// The address ranges of Services, of which nodes get no part.
+    pub service_cluster_ip_range: String,
     /// The prefix length of a node's part of it.
     pub node_cidr_mask_size: u8,
     /// How often the nodes are looked at.
@@ -134,6 +166,7 @@ impl Default for Config {
             controllers: vec!["*".into()],
             root_ca: String::new(),
             cluster_cidr: String::new(),
+            service_cluster_ip_range: String::new(),
             node_cidr_mask_size: 24,
             node_monitor_period: Duration::from_secs(5),
             node_monitor_grace_period: Duration::from_secs(50),
@@ -165,7 +198,7 @@ pub struct Controllers {
 }
 
 impl Controllers {
-    /// Checks the configuration. Nothing is asked of the API server yet.
+    /// Checks the configuration. Nothing is asked of the API server yet. Queues count where the client does.
     pub fn build(
         config: Config,
         client: Client,
@@ -178,6 +211,7 @@ impl Controllers {
         }
         let context = Context {
             informers: SharedInformers::new(client.clone(), entropy.clone()),
+            metrics: client.metrics().cloned(),
             client,
             clock,
             entropy,
@@ -231,8 +265,20 @@ fn choose(selection: &[String]) -> Result<Vec<&'static Entry>, ConfigError> {
         if text == "*" {
             all = true;
         } else {
-            let unknown = || ConfigError(format!("{name:?} is not in the list of known controllers"));
-            set.insert(find(name).ok_or_else(unknown)?);
+            match find(name) {
+                Some(index) => {
+                    set.insert(index);
+                }
+                None if UNBUILT.iter().any(|(new, old)| [*new, *old].contains(&name)) => {
+                    if !text.starts_with('-') {
+                        tracing::warn!(
+                            controller = name,
+                            "this controller is not built: what it does is not done"
+                        );
+                    }
+                }
+                None => return Err(ConfigError(format!("{name:?} is not in the list of known controllers"))),
+            }
         }
     }
     let chosen = ALL.iter().enumerate().filter(|(i, _)| on.contains(i) || (all && !off.contains(i)));
@@ -258,6 +304,7 @@ mod tests {
         check(&["*"], Some(&all));
         let rest: Vec<_> = names().filter(|name| *name != "namespace-controller").collect();
         check(&["*", "-namespace"], Some(&rest));
+        check(&["*", "bootstrapsigner", "-token-cleaner-controller"], Some(&all));
         check(&["nonsense"], None);
         check(&["-nonsense", "*"], None);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::core::v1::{ObjectReference, Pod, Service, ServicePort};
 use api::intstr::IntOrString;
-use client::{Event, Key, Store, WorkQueue, key_of};
+use client::{Event, Informer, Key, Store, WorkQueue, key_of};
 
 use crate::context::{matches_set, name, namespace, uid};
 use crate::pods;
@@ -95,8 +95,16 @@ pub(crate) fn publishes_not_ready(service: &Service) -> bool {
     service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses) == Some(true)
 }
 
+/// Lets Services, and changes of pods that concern their endpoints, into a queue.
+pub(crate) fn follow(services: &Informer<Service>, pods: &Informer<Pod>, queue: &WorkQueue<Key>) {
+    let into = queue.clone();
+    services.add_handler(move |event| into.add(key_of(&**event.object())));
+    let (known, into) = (services.store().clone(), queue.clone());
+    pods.add_handler(move |event| queue_services(event, &known, &into));
+}
+
 /// Queues the Services that a pod belongs or belonged to, if the change can concern their endpoints.
-pub(crate) fn queue_services(event: &Event<Pod>, services: &Store<Service>, queue: &WorkQueue<Key>) {
+fn queue_services(event: &Event<Pod>, services: &Store<Service>, queue: &WorkQueue<Key>) {
     let states: Vec<&Arc<Pod>> = match event {
         Event::Added(pod) | Event::Deleted(pod) => vec![pod],
         Event::Updated { old, new } if relevant(old) == relevant(new) => return,

@@ -85,6 +85,11 @@ impl Cache {
         }
     }
 
+    /// How many pods count somewhere.
+    pub fn pods(&self) -> usize {
+        self.placed.len()
+    }
+
     pub fn is_placed(&self, uid: &str) -> bool {
         self.placed.contains_key(uid)
     }

@@ -13,6 +13,7 @@ pub mod plugins;
 pub mod queue;
 pub mod types;
 
+mod metrics;
 mod scheduler;
 
-pub use scheduler::{Config, Scheduler};
+pub use scheduler::{Config, Scheduler, View};

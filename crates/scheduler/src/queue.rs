@@ -227,6 +227,19 @@ impl Queue {
         backoff.into_iter().chain(stale).min()
     }
 
+    /// How many of the unschedulable ones wait for their gates.
+    pub fn gated(&self) -> usize {
+        let gated = |entry: &&Entry| {
+            matches!(entry.place, Place::Unschedulable { .. }) && !entry.pod.gates.is_empty()
+        };
+        self.entries.values().filter(gated).count()
+    }
+
+    /// How often a pod that waits was tried.
+    pub fn attempts(&self, uid: &str) -> u32 {
+        self.entries.get(uid).map_or(0, |entry| entry.attempts)
+    }
+
     /// How many pods are (ready, backing off, unschedulable).
     pub fn lengths(&self) -> (usize, usize, usize) {
         let unschedulable = |entry: &&Entry| matches!(entry.place, Place::Unschedulable { .. });

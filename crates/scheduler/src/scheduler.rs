@@ -8,6 +8,7 @@ use api::core::v1::{Binding, Node, ObjectReference, Pod};
 use api::meta::v1::ObjectMeta;
 use apimachinery::clock::{Clock, Entropy};
 use client::{Client, Event, EventType, Informer, Patch, Recorder, SharedInformers};
+use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -17,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::cache::Cache;
 use crate::cycle::{self, Unfit};
 use crate::framework::{ClusterEvent, Plugin};
+use crate::metrics::{Metrics, Outcome};
 use crate::plugins::default_plugins;
 use crate::queue::{Backoff, Queue};
 use crate::types::PodInfo;
@@ -64,6 +66,33 @@ struct Shared {
     entropy: Arc<dyn Entropy>,
     started: Instant,
     pods: Informer<Pod>,
+    metrics: Metrics,
+}
+
+/// A view of a running scheduler for its metrics page. Cheap to clone.
+#[derive(Clone)]
+pub struct View {
+    shared: Arc<Shared>,
+}
+
+impl View {
+    /// Makes what the scheduler counts part of a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        self.shared.metrics.register(registry);
+    }
+
+    /// Brings up to date what is a state and not an event, before somebody reads it.
+    pub fn refresh(&self) {
+        let core = self.shared.core();
+        let ((active, backoff, unschedulable), gated) = (core.queue.lengths(), core.queue.gated());
+        let pending = [
+            ("active", active),
+            ("backoff", backoff),
+            ("gated", gated),
+            ("unschedulable", unschedulable - gated),
+        ];
+        self.shared.metrics.state(pending, core.cache.nodes().count(), core.cache.pods());
+    }
 }
 
 impl Scheduler {
@@ -76,6 +105,7 @@ impl Scheduler {
     ) -> Scheduler {
         let backoff = Backoff { initial: config.pod_initial_backoff, most: config.pod_max_backoff };
         let shared = Arc::new(Shared {
+            metrics: Metrics::new(&config.scheduler_name),
             config,
             plugins: default_plugins(),
             core: Mutex::new(Core { cache: Cache::default(), queue: Queue::new(backoff) }),
@@ -87,6 +117,11 @@ impl Scheduler {
             pods: informers.get::<Pod>(),
         });
         Scheduler { shared, informers }
+    }
+
+    /// For the metrics page.
+    pub fn view(&self) -> View {
+        View { shared: self.shared.clone() }
     }
 
     /// Schedules until `shutdown`, then waits for bindings that are under way.
@@ -113,9 +148,11 @@ impl Scheduler {
         while !shutdown.is_cancelled() {
             let wake = shared.wake.notified();
             shared.core().queue.flush(shared.now());
-            while let Some((pod, outcome)) = shared.decide(start) {
+            loop {
+                let begun = Instant::now();
+                let Some((pod, outcome)) = shared.decide(start) else { break };
                 start += 1;
-                bindings.spawn(shared.clone().finish(pod, outcome, recorder.clone()));
+                bindings.spawn(shared.clone().finish(pod, outcome, recorder.clone(), begun));
                 // One decision after another must not keep this thread from everything else.
                 tokio::task::yield_now().await;
                 if shutdown.is_cancelled() {
@@ -245,14 +282,22 @@ impl Shared {
         pod: Arc<PodInfo>,
         outcome: Result<String, Unfit>,
         recorder: Recorder,
+        begun: Instant,
     ) {
         match outcome {
-            Ok(node) => self.bind(&pod, &node, &recorder).await,
-            Err(unfit) => self.explain(&pod, &unfit.to_string(), "Unschedulable", &recorder).await,
+            Ok(node) => {
+                let attempts = self.core().queue.attempts(&pod.uid);
+                let outcome = self.bind(&pod, &node, &recorder).await;
+                self.metrics.attempted(outcome, begun.elapsed(), attempts);
+            }
+            Err(unfit) => {
+                self.metrics.attempted(Outcome::Unschedulable, begun.elapsed(), 0);
+                self.explain(&pod, &unfit.to_string(), "Unschedulable", &recorder).await;
+            }
         }
     }
 
-    async fn bind(&self, pod: &Arc<PodInfo>, node: &str, recorder: &Recorder) {
+    async fn bind(&self, pod: &Arc<PodInfo>, node: &str, recorder: &Recorder) -> Outcome {
         let binding = Binding {
             metadata: ObjectMeta {
                 name: Some(pod.key.name.clone()),
@@ -276,6 +321,7 @@ impl Shared {
                 let message =
                     format!("Successfully assigned {}/{} to {node}", pod.key.namespace, pod.key.name);
                 recorder.event(pod.pod.as_ref(), EventType::Normal, "Scheduled", message);
+                Outcome::Scheduled
             }
             Err(error) => {
                 {
@@ -288,6 +334,7 @@ impl Shared {
                     let message = format!("binding {} to {node}: {error}", pod.key.name);
                     self.explain(pod, &message, "SchedulerError", recorder).await;
                 }
+                Outcome::Error
             }
         }
     }

@@ -3,7 +3,7 @@
 //! [`start`] and [`finish`] stand around every request. What is a state and not an event (objects stored, the
 //! process) is read when somebody asks.
 
-mod process;
+pub mod process;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -265,7 +265,7 @@ pub fn handle(
 
 /// The older text form, which every reader understands: counters are named with their suffix, and nothing marks
 /// the end.
-fn classic(open_metrics: &str) -> String {
+pub fn classic(open_metrics: &str) -> String {
     let mut out = String::with_capacity(open_metrics.len());
     let counters: Vec<&str> =
         open_metrics.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();

@@ -25,7 +25,7 @@ pub(crate) fn start(context: &Context) {
             }
         }
     });
-    context.work("clusterrole-aggregation", &queue, WORKERS, move |key| {
+    context.work("ClusterRoleAggregator", &queue, WORKERS, move |key| {
         let controller = controller.clone();
         async move { controller.sync(key).await }
     });

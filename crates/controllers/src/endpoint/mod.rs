@@ -28,10 +28,7 @@ pub(crate) fn start(context: &Context) {
         queue: WorkQueue::new(),
         written: Written::default(),
     });
-    let queue = controller.queue.clone();
-    services.add_handler(move |event| queue.add(key_of(&**event.object())));
-    let this = controller.clone();
-    pods.add_handler(move |event| service_pods::queue_services(event, &this.services, &this.queue));
+    service_pods::follow(&services, &pods, &controller.queue);
     let this = controller.clone();
     endpoints.add_handler(move |event| {
         let key = key_of(&**event.object());

@@ -36,10 +36,7 @@ pub(crate) fn start(context: &Context) {
         queue: WorkQueue::new(),
         written: Written::default(),
     });
-    let queue = controller.queue.clone();
-    services.add_handler(move |event| queue.add(key_of(&**event.object())));
-    let this = controller.clone();
-    pods.add_handler(move |event| service_pods::queue_services(event, &this.services, &this.queue));
+    service_pods::follow(&services, &pods, &controller.queue);
     let this = controller.clone();
     slices.add_handler(move |event| this.slice_changed(event));
     let this = controller.clone();
@@ -55,7 +52,7 @@ pub(crate) fn start(context: &Context) {
         }
     });
     let queue = controller.queue.clone();
-    context.work("endpointslice", &queue, WORKERS, move |key| {
+    context.work("endpoint_slice", &queue, WORKERS, move |key| {
         let controller = controller.clone();
         async move { controller.sync(key).await }
     });

@@ -45,7 +45,7 @@ pub(crate) fn start(context: &Context) {
         }
         tracing::debug!(objects = controller.graph().len(), "the graph of owners is built");
         let (queue, this) = (controller.queue.clone(), controller.clone());
-        run.work("garbage-collector", &queue, WORKERS, move |task| {
+        run.work("garbage_collector_attempt_to_delete", &queue, WORKERS, move |task| {
             let this = this.clone();
             async move { this.sync(task).await }
         });

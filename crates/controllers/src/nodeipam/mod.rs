@@ -23,13 +23,17 @@ pub(crate) fn start(context: &Context) {
         tracing::info!("no cluster address range is given; nodes get no pod ranges");
         return;
     }
-    let pools = match Pools::parse(&config.cluster_cidr, config.node_cidr_mask_size) {
+    let mut pools = match Pools::parse(&config.cluster_cidr, config.node_cidr_mask_size) {
         Ok(pools) => pools,
         Err(error) => {
             tracing::error!(%error, "nodes get no pod ranges");
             return;
         }
     };
+    // Where it overlaps, no node gets what Services may get.
+    for range in config.service_cluster_ip_range.split(',').map(str::trim) {
+        pools.occupy(range);
+    }
     let nodes = context.informers.get::<Node>();
     let controller = Arc::new(Controller {
         client: context.client.clone(),
@@ -49,7 +53,7 @@ pub(crate) fn start(context: &Context) {
             _ => this.state().occupy(name(&**node), &ranges),
         }
     });
-    context.work("node-ipam", &queue, WORKERS, move |key| {
+    context.work("cidrallocator_node", &queue, WORKERS, move |key| {
         let controller = controller.clone();
         async move { controller.sync(key).await }
     });

@@ -15,12 +15,12 @@ use tokio::time::Instant;
 
 use crate::context::{Context, name, namespace, uid};
 use crate::error::Doing;
+use crate::pods::BY_NODE;
 use crate::{Result, pods};
 use plan::{Execute, Health, Zone};
 
 const WORKERS: usize = 4;
 const LEASES: &str = "kube-node-lease";
-const BY_NODE: &str = "spec.nodeName";
 /// A node that has never reported gets this long.
 const STARTUP: SignedDuration = SignedDuration::from_secs(60);
 /// In a zone of more nodes than this, partly disrupted, evictions go on slowly.
@@ -31,10 +31,7 @@ pub(crate) fn start(context: &Context) {
     let nodes = context.informers.get::<Node>();
     let leases = context.informers.get::<Lease>();
     let all_pods = context.informers.get::<Pod>();
-    all_pods.store().add_index(BY_NODE, |pod| {
-        let node = pods::node_name(pod);
-        if node.is_empty() { Vec::new() } else { vec![node.to_owned()] }
-    });
+    pods::index_by_node(&all_pods);
     let controller = Arc::new(Controller {
         client: context.client.clone(),
         context: context.clone(),
@@ -59,7 +56,7 @@ pub(crate) fn start(context: &Context) {
         }
     });
     let this = controller.clone();
-    context.work("node-lifecycle", &queue, WORKERS, move |key| {
+    context.work("node_lifecycle_controller", &queue, WORKERS, move |key| {
         let this = this.clone();
         async move { this.sync(key).await }
     });

@@ -46,7 +46,7 @@ pub(crate) fn start(context: &Context) {
             handler_queue.add(Key::new("", namespace(&**map)));
         }
     });
-    context.work("root-ca-certificate-publisher", &queue, WORKERS, move |key| {
+    context.work("root_ca_cert_publisher", &queue, WORKERS, move |key| {
         let controller = controller.clone();
         async move { controller.sync(key).await }
     });

@@ -13,18 +13,15 @@ use tokio::time::Instant;
 use crate::context::{Context, name, uid};
 use crate::disruption::{self, Disruption};
 use crate::error::Doing;
+use crate::pods::BY_NODE;
 use crate::{Result, pods};
 
 const WORKERS: usize = 4;
-const BY_NODE: &str = "spec.nodeName";
 
 pub(crate) fn start(context: &Context) {
     let nodes = context.informers.get::<Node>();
     let all_pods = context.informers.get::<Pod>();
-    all_pods.store().add_index(BY_NODE, |pod| {
-        let node = pods::node_name(pod);
-        if node.is_empty() { Vec::new() } else { vec![node.to_owned()] }
-    });
+    pods::index_by_node(&all_pods);
     let controller = Arc::new(Controller {
         client: context.client.clone(),
         context: context.clone(),
@@ -56,7 +53,7 @@ pub(crate) fn start(context: &Context) {
         }
     });
     let queue = controller.queue.clone();
-    context.work("taint-eviction", &queue, WORKERS, move |key| {
+    context.work("noexec_taint_pod", &queue, WORKERS, move |key| {
         let controller = controller.clone();
         async move { controller.sync(key).await }
     });
