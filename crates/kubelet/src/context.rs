@@ -39,6 +39,14 @@ pub struct Readiness {
     pub network: Result<(), String>,
 }
 
+impl Readiness {
+    /// Nothing can be run, for this reason.
+    pub fn down(why: &str) -> Readiness {
+        let why = Err(format!("container runtime is down: {why}"));
+        Readiness { runtime: why.clone(), network: why }
+    }
+}
+
 pub struct Context {
     pub config: Config,
     pub clock: Arc<dyn Clock>,

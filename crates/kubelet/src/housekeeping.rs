@@ -4,6 +4,7 @@
 //! its root, groups below its own.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,9 @@ async fn once(context: &Context, pods: &Pods) {
     }
     let orphan = |uid: &str| !claimed.contains(uid) && !alive.contains(&uid.to_owned());
     directories(context, orphan);
+    if let Some(links) = &context.config.container_logs_dir {
+        dangling(links, &context.config.pod_logs_dir);
+    }
     groups(context, orphan);
 }
 
@@ -89,6 +93,19 @@ fn directories(context: &Context, orphan: impl Fn(&str) -> bool) {
     }
 }
 
+/// Removes the links for log collectors whose logs, below `logs`, are gone.
+fn dangling(links: &Path, logs: &Path) {
+    let Ok(entries) = std::fs::read_dir(links) else { return };
+    for entry in entries.flatten() {
+        let link = entry.path();
+        let ours = std::fs::read_link(&link).is_ok_and(|target| target.starts_with(logs));
+        // `exists` follows the link.
+        if ours && link.extension().is_some_and(|end| end == "log") && !link.exists() {
+            let _ = std::fs::remove_file(&link);
+        }
+    }
+}
+
 fn groups(context: &Context, orphan: impl Fn(&str) -> bool) {
     let Some(all) = &context.cgroups else { return };
     for class in context.tree.classes() {
@@ -101,5 +118,31 @@ fn groups(context: &Context, orphan: impl Fn(&str) -> bool) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_without_logs() {
+        let temporary = tempfile::tempdir().expect("tempdir");
+        let (links, logs) = (temporary.path().join("containers"), temporary.path().join("pods"));
+        std::fs::create_dir_all(&links).expect("links");
+        std::fs::create_dir_all(logs.join("a")).expect("logs");
+        std::fs::write(logs.join("a/0.log"), "").expect("log");
+        let link = |name: &str, to: std::path::PathBuf| {
+            std::os::unix::fs::symlink(to, links.join(name)).expect("link");
+        };
+        link("stays.log", logs.join("a/0.log"));
+        link("gone.log", logs.join("b/0.log"));
+        link("odd", logs.join("b/0.log"));
+        link("foreign.log", temporary.path().join("elsewhere/0.log"));
+        dangling(&links, &logs);
+        let mut left: Vec<_> =
+            std::fs::read_dir(&links).expect("links").flatten().map(|e| e.file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["foreign.log", "odd", "stays.log"]);
     }
 }

@@ -8,6 +8,7 @@ use apimachinery::clock::Clock;
 use cri::v1;
 use jiff::Timestamp;
 
+use crate::credentials::credentials;
 use crate::events::Events;
 use crate::pod::backoff::Backoff;
 use crate::pod::spec;
@@ -223,45 +224,6 @@ pub fn with_default_tag(image: &str) -> Result<String, String> {
     Ok(if tag.is_none() && digest.is_none() { format!("{image}:latest") } else { image.to_owned() })
 }
 
-/// The credentials in pull secrets that fit an image's registry.
-pub fn credentials(image: &str, secrets: &[Arc<Secret>]) -> Vec<v1::AuthConfig> {
-    let registry = match image.split_once('/') {
-        Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
-        _ => "index.docker.io",
-    };
-    let mut out = Vec::new();
-    for secret in secrets {
-        let data = secret.data.as_ref();
-        let parse = |key: &str| {
-            data.and_then(|d| d.get(key)).and_then(|b| serde_json::from_slice::<serde_json::Value>(&b.0).ok())
-        };
-        let auths = match (parse(".dockerconfigjson"), parse(".dockercfg")) {
-            (Some(config), _) => config.get("auths").cloned().unwrap_or_default(),
-            (None, Some(auths)) => auths,
-            (None, None) => continue,
-        };
-        for (address, entry) in auths.as_object().into_iter().flatten() {
-            let bare = address.trim_start_matches("https://").trim_start_matches("http://");
-            let host = bare.split('/').next().unwrap_or_default();
-            let host =
-                if matches!(host, "docker.io" | "registry-1.docker.io") { "index.docker.io" } else { host };
-            if host != registry {
-                continue;
-            }
-            let text = |key: &str| entry.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
-            out.push(v1::AuthConfig {
-                username: text("username"),
-                password: text("password"),
-                auth: text("auth"),
-                server_address: address.clone(),
-                identity_token: text("identitytoken"),
-                registry_token: text("registrytoken"),
-            });
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,17 +248,6 @@ mod tests {
                 (got, expect) => panic!("{image}: {got:?} instead of {expect:?}"),
             }
         }
-    }
-
-    #[test]
-    fn credentials_are_for_their_registry() {
-        let config = serde_json::json!({"auths": {"https://r.example/v1/": {"username": "u", "password": "p"}, "other.example": {"auth": "eA=="}}});
-        let data =
-            [(".dockerconfigjson".to_owned(), api::ByteString(config.to_string().into_bytes()))].into();
-        let secrets = [Arc::new(Secret { data: Some(data), ..Secret::default() })];
-        let got = credentials("r.example/a:1", &secrets);
-        assert_eq!(got.iter().map(|a| a.username.as_str()).collect::<Vec<_>>(), ["u"]);
-        assert!(credentials("busybox", &secrets).is_empty());
     }
 
     #[test]

@@ -205,11 +205,15 @@ async fn follow(context: Arc<Context>, pods: Pods, stop: CancellationToken) {
     }
 }
 
+/// A runtime that is silent for this long counts as down; upstream's.
+const RUNTIME_WITHIN: Duration = Duration::from_secs(30);
+
 /// Asks the runtime every five seconds how it is, as upstream does; more often until it is ready.
 async fn watch_runtime(context: Arc<Context>, readiness: watch::Sender<Readiness>, stop: CancellationToken) {
     loop {
-        let now = match context.runtime.client.status().await {
-            Ok(answer) => {
+        let asked = tokio::time::timeout(RUNTIME_WITHIN, context.runtime.client.status()).await;
+        let now = match asked.map_err(|_| format!("no answer within {} s", RUNTIME_WITHIN.as_secs())) {
+            Ok(Ok(answer)) => {
                 let conditions = answer.status.unwrap_or_default().conditions;
                 let of = |name: &str| match conditions.iter().find(|c| c.r#type == name) {
                     Some(c) if c.status => Ok(()),
@@ -221,10 +225,8 @@ async fn watch_runtime(context: Arc<Context>, readiness: watch::Sender<Readiness
                 };
                 Readiness { runtime: of("RuntimeReady"), network: of("NetworkReady") }
             }
-            Err(error) => {
-                let why = Err(format!("container runtime is down: {error}"));
-                Readiness { runtime: why.clone(), network: why }
-            }
+            Ok(Err(error)) => Readiness::down(&error.to_string()),
+            Err(silent) => Readiness::down(&silent),
         };
         let all = now.runtime.is_ok() && now.network.is_ok();
         readiness.send_if_modified(|old| {

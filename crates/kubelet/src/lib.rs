@@ -11,6 +11,7 @@
 
 pub mod config;
 mod context;
+mod credentials;
 mod events;
 mod housekeeping;
 mod http_get;

@@ -109,8 +109,8 @@ impl Image {
         self.nodes.insert(path.to_owned(), node);
     }
 
-    /// The whole archive, as `docker save` would write it.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    /// The image's configuration and its one layer, an uncompressed tar: what a registry keeps as blobs.
+    pub fn blobs(&self) -> (Vec<u8>, Vec<u8>) {
         let layer = self.layer();
         let layer_id = hex(&Sha256::digest(&layer));
         let config = json!({
@@ -128,6 +128,13 @@ impl Image {
         })
         .to_string()
         .into_bytes();
+        (config, layer)
+    }
+
+    /// The whole archive, as `docker save` would write it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let (config, layer) = self.blobs();
+        let layer_id = hex(&Sha256::digest(&layer));
         let config_name = format!("{}.json", hex(&Sha256::digest(&config)));
         let layer_name = format!("{layer_id}/layer.tar");
         let manifest =

@@ -19,6 +19,8 @@ use crate::context::{Context, Machine};
 
 const RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(7);
+/// A runtime that says nothing does not keep the node from saying so.
+const REFRESH_WITHIN: Duration = Duration::from_secs(5);
 
 /// The address from which this machine would reach others; nothing is sent.
 pub fn find_address() -> Result<IpAddr, String> {
@@ -58,7 +60,7 @@ pub async fn run(context: Arc<Context>, port: u16, shutdown: CancellationToken) 
         // The runtime usually answers at once, and then the node begins its life ready.
         let all = |r: &crate::context::Readiness| r.runtime.is_ok() && r.network.is_ok();
         let _ = tokio::time::timeout(Duration::from_secs(1), readiness.wait_for(all)).await;
-        identity.refresh(&context).await;
+        let _ = tokio::time::timeout(REFRESH_WITHIN, identity.refresh(&context)).await;
         let mut pause = RETRY;
         loop {
             let first = status::status(&context, &identity, &Default::default()).await;
@@ -77,7 +79,7 @@ pub async fn run(context: Arc<Context>, port: u16, shutdown: CancellationToken) 
     let _lease = tokio::spawn(lease::run(context.clone(), shutdown.clone()));
     let mut reported = None;
     loop {
-        identity.refresh(&context).await;
+        let _ = tokio::time::timeout(REFRESH_WITHIN, identity.refresh(&context)).await;
         if let Err(error) = status::report(&context, &identity, &mut reported).await {
             tracing::warn!("reporting the node's status: {error}");
         }

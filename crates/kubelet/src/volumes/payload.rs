@@ -52,31 +52,26 @@ pub fn payload(pod: &Pod, volume: &Volume, resolved: &Resolved) -> Result<Option
     let mode = |mode: Option<i32>| mode.unwrap_or(DEFAULT_MODE) as u32;
     let mut files = Files::new();
     if let Some(v) = &volume.config_map {
-        let optional = v.optional == Some(true);
-        config_map(
-            &mut files,
-            namespace,
-            &v.name,
-            v.items.as_deref(),
-            optional,
-            mode(v.default_mode),
-            resolved,
-        )?;
+        let (items, mode) = (v.items.as_deref(), mode(v.default_mode));
+        let ask = Ask { name: &v.name, items, optional: v.optional, mode };
+        config_map(&mut files, namespace, &ask, resolved)?;
     } else if let Some(v) = &volume.secret {
-        let optional = v.optional == Some(true);
         let name = v.secret_name.as_deref().unwrap_or_default();
-        secret(&mut files, namespace, name, v.items.as_deref(), optional, mode(v.default_mode), resolved)?;
+        let (items, mode) = (v.items.as_deref(), mode(v.default_mode));
+        secret(&mut files, namespace, &Ask { name, items, optional: v.optional, mode }, resolved)?;
     } else if let Some(v) = &volume.downward_api {
         downward(&mut files, pod, v.items.as_deref(), mode(v.default_mode), resolved)?;
     } else if let Some(v) = &volume.projected {
         let default = mode(v.default_mode);
         for source in v.sources.iter().flatten() {
             if let Some(s) = &source.config_map {
-                let optional = s.optional == Some(true);
-                config_map(&mut files, namespace, &s.name, s.items.as_deref(), optional, default, resolved)?;
+                let (items, mode) = (s.items.as_deref(), default);
+                let ask = Ask { name: &s.name, items, optional: s.optional, mode };
+                config_map(&mut files, namespace, &ask, resolved)?;
             } else if let Some(s) = &source.secret {
-                let optional = s.optional == Some(true);
-                secret(&mut files, namespace, &s.name, s.items.as_deref(), optional, default, resolved)?;
+                let (items, mode) = (s.items.as_deref(), default);
+                let ask = Ask { name: &s.name, items, optional: s.optional, mode };
+                secret(&mut files, namespace, &ask, resolved)?;
             } else if let Some(s) = &source.downward_api {
                 downward(&mut files, pod, s.items.as_deref(), default, resolved)?;
             } else if let Some(s) = &source.service_account_token {
@@ -109,69 +104,67 @@ fn common_user(pod: &Pod) -> Option<u32> {
     users.all(|u| u == Some(first)).then(|| u32::try_from(first).ok()).flatten()
 }
 
-fn config_map(
-    files: &mut Files,
-    namespace: &str,
-    name: &str,
-    items: Option<&[KeyToPath]>,
-    optional: bool,
+/// What a volume wants of one config map or secret.
+struct Ask<'a> {
+    name: &'a str,
+    items: Option<&'a [KeyToPath]>,
+    optional: Option<bool>,
     mode: u32,
-    resolved: &Resolved,
-) -> Result<(), String> {
-    let map: &ConfigMap = match resolved.sources.config_maps.get(name) {
-        Some(Found::Yes(map)) => map,
-        Some(Found::Unknown(why)) => return Err(format!("couldn't get configMap {namespace}/{name}: {why}")),
-        Some(Found::No) | None if optional => return Ok(()),
-        Some(Found::No) | None => return Err(format!("configmap {name:?} not found")),
-    };
-    let text = map.data.iter().flatten().map(|(k, v)| (k.as_str(), v.as_bytes()));
-    let binary = map.binary_data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice()));
-    select(files, text.chain(binary).collect(), items, optional, mode, "configmap")
 }
 
-fn secret(
-    files: &mut Files,
-    namespace: &str,
-    name: &str,
-    items: Option<&[KeyToPath]>,
-    optional: bool,
-    mode: u32,
-    resolved: &Resolved,
-) -> Result<(), String> {
-    let secret: &Secret = match resolved.sources.secrets.get(name) {
-        Some(Found::Yes(secret)) => secret,
-        Some(Found::Unknown(why)) => return Err(format!("couldn't get secret {namespace}/{name}: {why}")),
-        Some(Found::No) | None if optional => return Ok(()),
-        Some(Found::No) | None => return Err(format!("secret {name:?} not found")),
-    };
-    let data = secret.data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice()));
-    select(files, data.collect(), items, optional, mode, "secret")
-}
-
-fn select(
-    files: &mut Files,
-    data: BTreeMap<&str, &[u8]>,
-    items: Option<&[KeyToPath]>,
-    optional: bool,
-    mode: u32,
-    what: &str,
-) -> Result<(), String> {
-    let Some(items) = items.filter(|i| !i.is_empty()) else {
-        let file = |data: &[u8]| File { data: data.to_vec(), mode, uid: None };
-        files.extend(data.into_iter().map(|(key, data)| (key.to_owned(), file(data))));
-        return Ok(());
-    };
-    for item in items {
-        match data.get(item.key.as_str()) {
-            Some(data) => {
-                let mode = item.mode.map_or(mode, |m| m as u32);
-                files.insert(item.path.clone(), File { data: data.to_vec(), mode, uid: None });
-            }
-            None if optional => {}
-            None => return Err(format!("{what} references non-existent {what} key: {}", item.key)),
+impl Ask<'_> {
+    /// The object; `None` when it is not there and need not be. `what` is how messages call it, first among
+    /// others.
+    fn find<'a, T>(
+        &self,
+        found: &'a BTreeMap<String, Found<T>>,
+        namespace: &str,
+        what: [&str; 2],
+    ) -> Result<Option<&'a T>, String> {
+        let name = self.name;
+        match found.get(name) {
+            Some(Found::Yes(object)) => Ok(Some(object)),
+            Some(Found::Unknown(why)) => Err(format!("couldn't get {} {namespace}/{name}: {why}", what[0])),
+            Some(Found::No) | None if self.optional == Some(true) => Ok(None),
+            Some(Found::No) | None => Err(format!("{} {name:?} not found", what[1])),
         }
     }
-    Ok(())
+
+    /// Takes the keys that are wanted.
+    fn select(&self, files: &mut Files, data: BTreeMap<&str, &[u8]>, what: &str) -> Result<(), String> {
+        let file = |data: &[u8], mode: u32| File { data: data.to_vec(), mode, uid: None };
+        let Some(items) = self.items.filter(|i| !i.is_empty()) else {
+            files.extend(data.into_iter().map(|(key, data)| (key.to_owned(), file(data, self.mode))));
+            return Ok(());
+        };
+        for item in items {
+            match data.get(item.key.as_str()) {
+                Some(data) => {
+                    let mode = item.mode.map_or(self.mode, |m| m as u32);
+                    files.insert(item.path.clone(), file(data, mode));
+                }
+                None if self.optional == Some(true) => {}
+                None => return Err(format!("{what} references non-existent {what} key: {}", item.key)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn config_map(files: &mut Files, namespace: &str, ask: &Ask, resolved: &Resolved) -> Result<(), String> {
+    let found: Option<&ConfigMap> =
+        ask.find(&resolved.sources.config_maps, namespace, ["configMap", "configmap"])?;
+    let Some(map) = found else { return Ok(()) };
+    let text = map.data.iter().flatten().map(|(k, v)| (k.as_str(), v.as_bytes()));
+    let binary = map.binary_data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice()));
+    ask.select(files, text.chain(binary).collect(), "configmap")
+}
+
+fn secret(files: &mut Files, namespace: &str, ask: &Ask, resolved: &Resolved) -> Result<(), String> {
+    let found: Option<&Secret> = ask.find(&resolved.sources.secrets, namespace, ["secret", "secret"])?;
+    let Some(secret) = found else { return Ok(()) };
+    let data = secret.data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice()));
+    ask.select(files, data.collect(), "secret")
 }
 
 fn downward(
