@@ -33,7 +33,7 @@ enum Command {
     /// The API server with the store, alone
     KubeApiserver(components::kube_apiserver::Flags),
     /// The controllers, alone
-    KubeControllerManager(components::kube_controller_manager::Flags),
+    KubeControllerManager(Box<components::kube_controller_manager::Flags>),
     /// The scheduler, alone
     KubeScheduler(components::kube_scheduler::Flags),
     /// The kubelet, alone
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         Command::Down(flags) => commands::down::run(flags),
         Command::Image(command) => commands::image::run(command),
         Command::KubeApiserver(flags) => components::kube_apiserver::run(flags),
-        Command::KubeControllerManager(flags) => components::kube_controller_manager::run(flags),
+        Command::KubeControllerManager(flags) => components::kube_controller_manager::run(*flags),
         Command::KubeScheduler(flags) => components::kube_scheduler::run(flags),
         Command::Kubelet(flags) => components::kubelet::run(flags),
         Command::KubeProxy(flags) => components::kube_proxy::run(flags),

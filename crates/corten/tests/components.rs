@@ -14,9 +14,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use cri::containerd::{self, Containerd, Images};
 use issue::{Authority, Pair, Subject};
 use network::cni;
+use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -249,7 +252,13 @@ impl Machine {
 
     fn certificates(&self) {
         let now = jiff::Timestamp::now();
-        self.write("ca.crt", &self.authority.pair.certificate);
+        self.pair("ca", &self.authority.pair);
+        let front = Authority::new("front-proxy-ca", None, now).unwrap();
+        self.pair("front-proxy-ca", &front.pair);
+        self.pair(
+            "front-proxy-client",
+            &front.sign(&Subject::client("front-proxy-client", &[]), now).unwrap(),
+        );
         self.write("sa.key", &issue::service_account_key().unwrap().0);
         let names = vec!["kubernetes".to_owned(), "localhost".to_owned()];
         for (name, subject) in [
@@ -262,7 +271,6 @@ impl Machine {
             ("admin", Subject::client("kubernetes-admin", &["system:masters"])),
             ("kube-scheduler", Subject::client("system:kube-scheduler", &[])),
             ("kube-controller-manager", Subject::client("system:kube-controller-manager", &[])),
-            ("kubelet", Subject::client(&format!("system:node:{NODE}"), &["system:nodes"])),
             ("kube-proxy", Subject::client("system:kube-proxy", &[])),
         ] {
             self.pair(name, &self.authority.sign(&subject, now).unwrap());
@@ -332,6 +340,7 @@ impl Machine {
             format!("--client-ca-file={}", self.path("ca.crt")),
             "--allow-privileged=true".to_owned(),
             "--authorization-mode=Node,RBAC".to_owned(),
+            "--enable-bootstrap-token-auth=true".to_owned(),
             "--enable-admission-plugins=NodeRestriction".to_owned(),
             "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname".to_owned(),
             format!("--service-account-signing-key-file={}", self.path("sa.key")),
@@ -365,7 +374,13 @@ impl Machine {
             "--allocate-node-cidrs=true".to_owned(),
             format!("--cluster-cidr={}", self.pods),
             format!("--client-ca-file={}", self.path("ca.crt")),
-            "--controllers=*".to_owned(),
+            "--cluster-name=kubernetes".to_owned(),
+            format!("--cluster-signing-cert-file={}", self.path("ca.crt")),
+            format!("--cluster-signing-key-file={}", self.path("ca.key")),
+            "--controllers=*,bootstrapsigner,tokencleaner".to_owned(),
+            format!("--requestheader-client-ca-file={}", self.path("front-proxy-ca.crt")),
+            format!("--service-account-private-key-file={}", self.path("sa.key")),
+            format!("--service-cluster-ip-range={}", self.services),
             format!("--root-ca-file={}", self.path("ca.crt")),
             "--use-service-account-credentials=true".to_owned(),
             "--node-monitor-grace-period=15s".to_owned(),
@@ -374,7 +389,25 @@ impl Machine {
         self.start("kube-controller-manager", &flags);
     }
 
+    /// A kubelet without a certificate, with a token to ask for one: as kubeadm's `join` leaves it.
     fn kubelet(&mut self) {
+        self.kubectl(
+            "create secret generic -n kube-system bootstrap-token-abcdef --type=bootstrap.kubernetes.io/token \
+             --from-literal=token-id=abcdef --from-literal=token-secret=0123456789abcdef \
+             --from-literal=usage-bootstrap-authentication=true",
+        )
+        .unwrap();
+        self.kubectl(
+            "create clusterrolebinding kubelet-bootstrap --clusterrole=system:node-bootstrapper \
+             --group=system:bootstrappers",
+        )
+        .unwrap();
+        let text = std::fs::read_to_string(self.dir.join("kube-proxy.conf")).unwrap();
+        let (before, _) = text.split_once("user: {client-certificate").unwrap();
+        self.write(
+            "bootstrap-kubelet.conf",
+            &format!("{before}user: {{token: abcdef.0123456789abcdef}}}}]}}\n"),
+        );
         let healthz = free_port([127, 0, 0, 1].into());
         self.write(
             "kubelet.yaml",
@@ -385,7 +418,8 @@ impl Machine {
                  authorization: {{mode: Webhook}}\n\
                  cgroupRoot: /corten-five-{pid}\npodLogsDir: {logs}\n\
                  containerRuntimeEndpoint: {endpoint}\n\
-                 tlsCertFile: {cert}\ntlsPrivateKeyFile: {key}\n",
+                 tlsCertFile: {cert}\ntlsPrivateKeyFile: {key}\n\
+                 rotateCertificates: true\ncgroupDriver: cgroupfs\n",
                 address = self.address,
                 port = free_port(self.address),
                 ca = self.path("ca.crt"),
@@ -398,12 +432,44 @@ impl Machine {
         );
         let flags = [
             format!("--config={}", self.path("kubelet.yaml")),
+            format!("--bootstrap-kubeconfig={}", self.path("bootstrap-kubelet.conf")),
             format!("--kubeconfig={}", self.path("kubelet.conf")),
+            format!("--cert-dir={}", self.path("pki")),
             format!("--hostname-override={NODE}"),
             format!("--node-ip={}", self.address),
             format!("--root-dir={}", self.path("k")),
         ];
         self.start("kubelet", &flags);
+    }
+
+    /// Approves the one certificate request that nobody has signed, and signs it for so many seconds, in place of
+    /// the controllers for it.
+    #[track_caller]
+    fn sign(&self, seconds: i64) {
+        let request = eventually("a certificate request", || {
+            let all: Value = serde_json::from_str(&self.kubectl("get csr -o json")?).unwrap();
+            let mut all = all["items"].as_array().unwrap().iter();
+            all.find(|request| request["status"]["certificate"].is_null()).cloned().ok_or("none".to_owned())
+        });
+        let name = request["metadata"]["name"].as_str().unwrap();
+        self.kubectl(&format!("certificate approve {name}")).unwrap();
+        let approved = self.kubectl(&format!("get csr {name} -o json")).unwrap();
+        let mut approved: Value = serde_json::from_str(&approved).unwrap();
+        let asked = STANDARD.decode(approved["spec"]["request"].as_str().unwrap()).unwrap();
+        let asked = String::from_utf8(asked).unwrap();
+        let mut asked = rcgen::CertificateSigningRequestParams::from_pem(&asked).unwrap();
+        let now = jiff::Timestamp::now().as_second();
+        let time = |second| time::OffsetDateTime::from_unix_timestamp(second).unwrap();
+        (asked.params.not_before, asked.params.not_after) = (time(now - 300), time(now + seconds));
+        asked.params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let Pair { certificate, key } = &self.authority.pair;
+        let key = rcgen::KeyPair::from_pem(key).unwrap();
+        let issuer = rcgen::Issuer::from_ca_cert_pem(certificate, key).unwrap();
+        let certificate = asked.signed_by(&issuer).unwrap().pem();
+        approved["status"]["certificate"] = STANDARD.encode(certificate).into();
+        self.write("csr.json", &approved.to_string());
+        let path = format!("/apis/certificates.k8s.io/v1/certificatesigningrequests/{name}/status");
+        self.kubectl(&format!("replace --raw {path} -f {}", self.path("csr.json"))).unwrap();
     }
 
     fn proxy(&mut self, healthz: u16, metrics: u16) {
@@ -507,6 +573,16 @@ fn five_programs() {
     m.kubelet();
     m.proxy(ports[2], ports[3]);
 
+    step("the kubelet's certificate: asked for, and at once renewed since it lasts so little");
+    m.sign(60);
+    m.sign(86_400);
+    let current = m.dir.join("pki/kubelet-client-current.pem");
+    eventually("the link leads to the second certificate", || {
+        let files = std::fs::read_dir(m.dir.join("pki")).unwrap().count();
+        if files == 3 { Ok(()) } else { Err(format!("{files} files beside {}", current.display())) }
+    });
+    assert!(current.exists());
+
     step("the node");
     eventually("the node is there", || m.kubectl(&format!("get node {NODE}")));
     m.kubectl(&format!("wait --for=condition=Ready node/{NODE} --timeout=80s")).unwrap();
@@ -553,6 +629,53 @@ fn five_programs() {
         let metrics = format!("https://127.0.0.1:{}/metrics", ports[0]);
         assert_eq!(page(&metrics, &["--cert", &cert, "--key", &key]).0, expect, "{name}");
     }
+    let metrics = |port: u16| page(&format!("https://127.0.0.1:{port}/metrics"), &["-H", &monitor]).1;
+    for (port, lines) in [
+        (
+            ports[0],
+            &[
+                "leader_election_master_status{name=\"kube-controller-manager\"} 1",
+                "# TYPE workqueue_adds_total counter",
+                "workqueue_adds_total{name=\"deployment\"} ",
+                "workqueue_depth{name=\"replicaset\"} 0",
+                "workqueue_queue_duration_seconds_count{name=\"endpoint_slice\"} ",
+                "workqueue_work_duration_seconds_bucket{le=\"+Inf\",name=\"namespace\"} ",
+                "method=\"GET\"} ",
+                "rest_client_requests_total{code=\"201\",host=\"",
+                "process_resident_memory_bytes ",
+            ][..],
+        ),
+        (
+            ports[1],
+            &[
+                "scheduler_schedule_attempts_total{profile=\"default-scheduler\",result=\"scheduled\"} 2",
+                "scheduler_pending_pods{queue=\"active\"} 0",
+                "scheduler_pending_pods{queue=\"unschedulable\"} 0",
+                "scheduler_scheduling_attempt_duration_seconds_count{",
+                "scheduler_pod_scheduling_attempts_sum 2",
+                "scheduler_cache_size{type=\"nodes\"} 1",
+                "rest_client_request_duration_seconds_count{",
+            ],
+        ),
+    ] {
+        let text = metrics(port);
+        for line in lines {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+    }
+    step("a proxy in front that says whom it speaks for");
+    let at = format!("https://127.0.0.1:{}/metrics", ports[0]);
+    let proxy = |name: &str, headers: &[&str]| {
+        let (cert, key) = (m.path(&format!("{name}.crt")), m.path(&format!("{name}.key")));
+        let mut args = vec!["--cert", &cert, "--key", &key];
+        headers.iter().for_each(|header| args.extend(["-H", header]));
+        page(&at, &args).0
+    };
+    let monitoring = "X-Remote-User: system:serviceaccount:default:monitor";
+    assert_eq!(proxy("front-proxy-client", &[monitoring]), "200");
+    assert_eq!(proxy("front-proxy-client", &["X-Remote-User: x", "X-Remote-Group: system:masters"]), "200");
+    assert_eq!(proxy("front-proxy-client", &["X-Remote-User: x"]), "403");
+    assert_eq!(proxy("kube-proxy", &[monitoring]), "403");
     let (code, body) = page(&format!("http://127.0.0.1:{}/healthz", ports[2]), &[]);
     assert_eq!(code, "200", "{body}");
     assert!(body.contains("lastUpdated"), "{body}");

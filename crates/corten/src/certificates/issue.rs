@@ -9,12 +9,15 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, SanType,
 };
 
-/// Authorities live ten years, everything they sign one year; all are renewed when a third of that is left.
+/// Authorities live ten years, everything they sign one year unless it is told otherwise; all are renewed when a
+/// third of that is left.
 pub const AUTHORITY_DAYS: i64 = 3650;
 pub const LEAF_DAYS: i64 = 365;
 
 /// Clocks of machines that talk to each other differ a little: certificates count from five minutes ago.
-const BACKDATE_SECONDS: i64 = 300;
+pub const BACKDATE_SECONDS: i64 = 300;
+
+const DAY: i64 = 86_400;
 
 /// A certificate with its key, both in PEM.
 #[derive(Clone, PartialEq, Eq)]
@@ -74,13 +77,18 @@ impl Authority {
             KeyUsagePurpose::KeyCertSign,
         ];
         params.subject_alt_names = vec![SanType::DnsName(common_name.try_into()?)];
-        valid(&mut params, now, AUTHORITY_DAYS)?;
+        valid(&mut params, now, AUTHORITY_DAYS * DAY)?;
         let certificate = params.self_signed(&key).context("signing an authority")?.pem();
         Ok(Authority { pair: Pair { certificate, key: key.serialize_pem() } })
     }
 
-    /// Signs a new certificate with a new key.
+    /// Signs a new certificate with a new key, for [`LEAF_DAYS`].
     pub fn sign(&self, subject: &Subject, now: Timestamp) -> Result<Pair> {
+        self.sign_for(subject, now, LEAF_DAYS * DAY)
+    }
+
+    /// Signs a new certificate with a new key that ends `seconds` from now.
+    pub fn sign_for(&self, subject: &Subject, now: Timestamp, seconds: i64) -> Result<Pair> {
         let authority_key = KeyPair::from_pem(&self.pair.key).context("reading the authority's key")?;
         let issuer = Issuer::from_ca_cert_pem(&self.pair.certificate, authority_key)
             .context("reading the authority's certificate")?;
@@ -99,7 +107,7 @@ impl Authority {
         }
         params.subject_alt_names.extend(subject.addresses.iter().map(|address| SanType::IpAddress(*address)));
         params.use_authority_key_identifier_extension = true;
-        valid(&mut params, now, LEAF_DAYS)?;
+        valid(&mut params, now, seconds)?;
         let certificate = params
             .signed_by(&key, &issuer)
             .with_context(|| format!("signing the certificate for {}", subject.common_name))?;
@@ -126,9 +134,9 @@ fn name(common_name: &str, organizations: &[String]) -> DistinguishedName {
     name
 }
 
-fn valid(params: &mut CertificateParams, now: Timestamp, days: i64) -> Result<()> {
+fn valid(params: &mut CertificateParams, now: Timestamp, seconds: i64) -> Result<()> {
     let from = now.as_second() - BACKDATE_SECONDS;
     params.not_before = time::OffsetDateTime::from_unix_timestamp(from)?;
-    params.not_after = time::OffsetDateTime::from_unix_timestamp(now.as_second() + days * 86_400)?;
+    params.not_after = time::OffsetDateTime::from_unix_timestamp(now.as_second() + seconds)?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::issue::Subject;
+use super::issue::{BACKDATE_SECONDS, Subject};
 
 /// Why a certificate is made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Due {
     Unusable,
     /// Less than a third of its life is left.
     Old,
+    /// It lives longer than certificates are to live now.
+    Long,
     /// It lacks a name or an address that is wanted now.
     Names,
 }
@@ -59,8 +61,8 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// Whether a certificate must be made (again). `pem` is the file's content when there is one; `signed` tells
-/// whether the present authority has signed it.
-pub fn due(pem: Option<&str>, signed: bool, subject: &Subject, now: Timestamp) -> Option<Due> {
+/// whether the present authority has signed it; `validity` is how many seconds a new one would live.
+pub fn due(pem: Option<&str>, signed: bool, subject: &Subject, validity: i64, now: Timestamp) -> Option<Due> {
     let Some(pem) = pem else { return Some(Due::Missing) };
     let Some(facts) = facts(pem) else { return Some(Due::Unusable) };
     if !signed {
@@ -69,6 +71,9 @@ pub fn due(pem: Option<&str>, signed: bool, subject: &Subject, now: Timestamp) -
     if old(&facts, now) {
         return Some(Due::Old);
     }
+    if life(&facts) > validity {
+        return Some(Due::Long);
+    }
     let named = subject.names.iter().all(|name| facts.names.contains(name))
         && subject.addresses.iter().all(|address| facts.addresses.contains(address));
     (!named).then_some(Due::Names)
@@ -76,14 +81,20 @@ pub fn due(pem: Option<&str>, signed: bool, subject: &Subject, now: Timestamp) -
 
 /// Less than a third of the life of the certificate is left.
 pub fn old(facts: &Facts, now: Timestamp) -> bool {
-    let life = facts.not_after - facts.not_before;
-    facts.not_after - now.as_second() < life / 3
+    facts.not_after - now.as_second() < life(facts) / 3
+}
+
+/// Seconds from when the certificate was made until it ends.
+fn life(facts: &Facts) -> i64 {
+    (facts.not_after - facts.not_before - BACKDATE_SECONDS).max(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::issue::{AUTHORITY_DAYS, Authority, LEAF_DAYS};
     use super::*;
+
+    const YEAR: i64 = LEAF_DAYS * 86_400;
 
     fn at(days: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + days * 86_400).unwrap()
@@ -96,7 +107,8 @@ mod tests {
             Subject::server("kube-apiserver", vec!["kubernetes".into()], vec!["10.96.0.1".parse().unwrap()]);
         let pair = authority.sign(&subject, at(0)).unwrap();
         let check = |day: i64, expect: Option<Due>| {
-            assert_eq!(due(Some(&pair.certificate), true, &subject, at(day)), expect, "day {day}");
+            let got = due(Some(&pair.certificate), true, &subject, YEAR, at(day));
+            assert_eq!(got, expect, "day {day}");
         };
         check(0, None);
         check(LEAF_DAYS * 2 / 3 - 1, None);
@@ -112,11 +124,20 @@ mod tests {
         let authority = Authority::new("kubernetes", None, at(0)).unwrap();
         let mut subject = Subject::server("kube-apiserver", vec!["kubernetes".into()], vec![]);
         let pair = authority.sign(&subject, at(0)).unwrap();
-        assert_eq!(due(None, false, &subject, at(0)), Some(Due::Missing));
-        assert_eq!(due(Some("junk"), true, &subject, at(0)), Some(Due::Unusable));
-        assert_eq!(due(Some(&pair.certificate), false, &subject, at(0)), Some(Due::Unusable));
+        let pem = Some(pair.certificate.as_str());
+        assert_eq!(due(None, false, &subject, YEAR, at(0)), Some(Due::Missing));
+        assert_eq!(due(Some("junk"), true, &subject, YEAR, at(0)), Some(Due::Unusable));
+        assert_eq!(due(pem, false, &subject, YEAR, at(0)), Some(Due::Unusable));
+        assert_eq!(due(pem, true, &subject, YEAR - 1, at(0)), Some(Due::Long));
         subject.addresses.push("192.0.2.7".parse().unwrap());
-        assert_eq!(due(Some(&pair.certificate), true, &subject, at(0)), Some(Due::Names));
+        assert_eq!(due(pem, true, &subject, YEAR, at(0)), Some(Due::Names));
+        // One that lives for seconds is renewed in time as well, whatever it was backdated by.
+        let brief = authority.sign_for(&Subject::client("a", &[]), at(0), 30).unwrap();
+        let after = |seconds| {
+            let now = Timestamp::from_second(at(0).as_second() + seconds).unwrap();
+            due(Some(&brief.certificate), true, &Subject::client("a", &[]), 30, now)
+        };
+        assert_eq!((after(0), after(20), after(21)), (None, None, Some(Due::Old)));
     }
 
     #[test]

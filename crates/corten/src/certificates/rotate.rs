@@ -13,8 +13,17 @@ use super::issue::{Pair, Subject};
 use super::store::Store;
 use super::tls::Identity;
 
-/// How often the certificates are looked at. A renewal is due months ahead, so a missed look costs nothing.
+/// How often the certificates are looked at, at least. A renewal is due months ahead, so a missed look costs nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(6 * 3600);
+
+/// The part of a certificate's life after which it is looked at again: well within the third in which it is renewed.
+const LOOKS: u32 = 15;
+
+/// How often to look at certificates that live for so many seconds.
+fn look_every(validity: i64) -> Duration {
+    let life = Duration::from_secs(u64::try_from(validity).unwrap_or_default());
+    (life / LOOKS).min(LOOK_EVERY)
+}
 
 /// What the certificates of a cluster depend on.
 #[derive(Clone, Debug)]
@@ -104,11 +113,12 @@ pub async fn rotate(
     renewed: impl Fn(&Bundle) -> Result<()>,
     shutdown: CancellationToken,
 ) {
+    let pause = look_every(store.validity());
     loop {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
         }
         let done = ensure(&store, &wanted, clock.now())
             .and_then(|bundle| identities.set(&bundle).and_then(|()| renewed(&bundle)));

@@ -8,13 +8,15 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::issue::{Authority, Pair, Subject, service_account_key};
+use super::issue::{Authority, LEAF_DAYS, Pair, Subject, service_account_key};
 use super::plan;
 
 /// The directory `D/pki`.
 #[derive(Clone, Debug)]
 pub struct Store {
     directory: PathBuf,
+    /// How many seconds a new certificate lives; authorities live longer.
+    validity: i64,
 }
 
 impl Store {
@@ -22,7 +24,17 @@ impl Store {
     pub fn open(directory: &Path) -> Result<Store> {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("making the certificate directory {}", directory.display()))?;
-        Ok(Store { directory: directory.to_owned() })
+        Ok(Store { directory: directory.to_owned(), validity: LEAF_DAYS * 86_400 })
+    }
+
+    /// Lets certificates live for so many seconds; those that live longer are made again.
+    pub fn with_validity(self, seconds: i64) -> Store {
+        Store { validity: seconds, ..self }
+    }
+
+    /// How many seconds a new certificate lives.
+    pub fn validity(&self) -> i64 {
+        self.validity
     }
 
     pub fn certificate_path(&self, name: &str) -> PathBuf {
@@ -83,10 +95,10 @@ impl Store {
         let pair = self.pair(name)?;
         let pem = pair.as_ref().map(|pair| pair.certificate.as_str());
         let signed = pem.is_some_and(|pem| signed_by(pem, &authority.pair.certificate));
-        match (plan::due(pem, signed, subject, now), pair) {
+        match (plan::due(pem, signed, subject, self.validity, now), pair) {
             (None, Some(pair)) => Ok((pair, false)),
             (due, _) => {
-                let pair = authority.sign(subject, now)?;
+                let pair = authority.sign_for(subject, now, self.validity)?;
                 self.write(name, &pair)?;
                 tracing::debug!(certificate = name, reason = ?due, "made a certificate");
                 Ok((pair, true))

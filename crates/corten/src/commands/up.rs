@@ -61,9 +61,22 @@ pub struct Flags {
     /// Pull images of a registry from here: docker.io=http://127.0.0.1:5000 ("_default" for all others)
     #[arg(long, value_name = "REGISTRY=URL")]
     pub registry_mirror: Vec<String>,
+    /// How long the cluster's certificates live; each is renewed when a third of that is left [default: 8760h]
+    #[arg(long, value_name = "DURATION", value_parser = validity)]
+    pub certificate_validity_period: Option<Duration>,
     /// Log more: 0 to 5
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     pub v: u8,
+}
+
+/// From what a renewal takes on a busy machine up to the life of the authority that signs.
+fn validity(text: &str) -> Result<Duration, String> {
+    let given = crate::components::duration(text)?;
+    let longest = Duration::from_secs(crate::certificates::issue::AUTHORITY_DAYS.unsigned_abs() * 86_400 / 3);
+    if given < Duration::from_secs(15) || given > longest {
+        return Err(format!("from 15s to {}h is wanted", longest.as_secs() / 3600));
+    }
+    Ok(given)
 }
 
 pub fn run(flags: Flags) -> Result<ExitCode> {
@@ -96,6 +109,7 @@ fn detach(directory: &Directory) -> Result<ExitCode> {
         .process_group(0)
         .spawn()
         .context("starting the cluster's process")?;
+    pass_on_signals(child.id())?;
     let said = child.stdout.take().context("reading what the cluster's process says")?;
     for line in BufReader::new(said).lines() {
         let line = line.context("reading what the cluster's process says")?;
@@ -114,6 +128,22 @@ fn detach(directory: &Directory) -> Result<ExitCode> {
     }
 }
 
+/// Ctrl-C while waiting for a detached start ends that start.
+fn pass_on_signals(child: u32) -> Result<()> {
+    use nix::sys::signal::{Signal, kill};
+    let child = nix::unistd::Pid::from_raw(i32::try_from(child)?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(move || {
+        let told = CancellationToken::new();
+        runtime.block_on(cancel_on_signal(told.clone()));
+        if told.is_cancelled() {
+            // It may have ended by itself.
+            let _ = kill(child, Signal::SIGTERM);
+        }
+    });
+    Ok(())
+}
+
 /// What a process of ours said last before it failed, out of what it logged.
 fn reason(log: &[u8]) -> Option<String> {
     let log = String::from_utf8_lossy(log);
@@ -125,12 +155,48 @@ fn reason(log: &[u8]) -> Option<String> {
 /// How the line begins that says that the cluster can be used.
 const READY: &str = "ready";
 
+/// After this long somebody who waits is told for what; then again and again.
+const PATIENCE: Duration = Duration::from_secs(5);
+const TOLD_EVERY: Duration = Duration::from_secs(15);
+/// Nobody looks at a detached start: it fails when its node is not Ready after this long.
+const DETACHED_WITHIN: Duration = Duration::from_secs(300);
+
 /// Steps with the seconds since the start, for people who wait.
 pub struct Progress {
     begin: Instant,
+    /// How long to wait for a node to be Ready; `None` for people who see why it is not and can press Ctrl-C.
+    pub ready_within: Option<Duration>,
 }
 
 impl Progress {
+    /// Waits for something that may take long or never come about, saying what it is and, in the words of `why`,
+    /// what holds it up at this moment.
+    ///
+    /// # Errors
+    /// When it takes longer than `within`.
+    pub async fn patiently<T>(
+        &self,
+        what: &str,
+        why: impl Fn() -> String,
+        within: Option<Duration>,
+        work: impl Future<Output = T>,
+    ) -> Result<T> {
+        tokio::pin!(work);
+        let (begin, mut pause) = (Instant::now(), PATIENCE);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return Ok(done),
+                () = tokio::time::sleep(pause) => {}
+            }
+            if within.is_some_and(|within| begin.elapsed() > within) {
+                bail!("waited {} s for {what}: {}", begin.elapsed().as_secs(), why());
+            }
+            self.say(&format!("still waiting for {what}: {}", why()));
+            pause = TOLD_EVERY;
+        }
+    }
+
     pub fn say(&self, what: &str) {
         // Nobody may be listening any more.
         let _ = writeln!(std::io::stdout(), "{:>6.2} s  {what}", self.begin.elapsed().as_secs_f64());
@@ -138,13 +204,13 @@ impl Progress {
 }
 
 fn serve(flags: &Flags, directory: &Directory) -> Result<ExitCode> {
-    let progress = Progress { begin: Instant::now() };
+    let log = std::env::var_os(DETACHED).map(|_| directory.log_file());
+    let progress = Progress { begin: Instant::now(), ready_within: log.as_ref().map(|_| DETACHED_WITHIN) };
     directory.create()?;
     let _claim = match process::claim(&directory.pid_file())? {
         Ok(claim) => claim,
         Err(pid) => bail!("the cluster in {} runs already, as process {pid}", directory.root.display()),
     };
-    let log = std::env::var_os(DETACHED).map(|_| directory.log_file());
     logging::start(
         if flags.v == 0 && log.is_none() { "warn" } else { logging::level(flags.v) },
         log.as_deref(),

@@ -11,6 +11,7 @@ use api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use api::authorization::v1::{NonResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use apimachinery::clock::Clock;
 use apiserver::authentication::x509;
+use apiserver::metrics::{classic, process};
 use apiserver::server::tls;
 use bytes::Bytes;
 use clap::Args;
@@ -20,6 +21,10 @@ use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -73,17 +78,32 @@ impl Page {
 /// The page of a path; `None` for 404.
 pub type Pages = Arc<dyn Fn(&str) -> Option<Page> + Send + Sync>;
 
-/// The pages of a component that has a leader.
-pub fn leader_pages(name: &'static str, leads: Arc<AtomicBool>) -> Pages {
+/// The pages of a component that has a leader. `refresh` is called before metrics are read.
+pub fn leader_pages(
+    name: &'static str,
+    leads: Arc<AtomicBool>,
+    mut registry: Registry,
+    refresh: impl Fn() + Send + Sync + 'static,
+) -> Pages {
+    let leader = Family::<Vec<(&str, &str)>, Gauge>::default();
+    registry.register(
+        "leader_election_master_status",
+        "Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates master. \
+         'name' is the string used to identify the lease",
+        leader.clone(),
+    );
     Arc::new(move |path| match path {
         "/healthz" | "/livez" | "/readyz" => Some(Page::text("ok")),
-        "/metrics" => Some(Page::metrics(format!(
-            "# HELP leader_election_master_status Gauge of if the reporting system is master of the relevant \
-             lease, 0 indicates backup, 1 indicates master.\n\
-             # TYPE leader_election_master_status gauge\n\
-             leader_election_master_status{{name=\"{name}\"}} {}\n",
-            u8::from(leads.load(Ordering::Relaxed))
-        ))),
+        "/metrics" => {
+            leader.get_or_create(&vec![("name", name)]).set(leads.load(Ordering::Relaxed).into());
+            refresh();
+            let mut text = String::new();
+            // Writing into a String cannot fail.
+            let _ = encode(&mut text, &registry);
+            let mut text = classic(&text);
+            process::write(&mut text);
+            Some(Page::metrics(text))
+        }
         _ => None,
     })
 }
@@ -104,6 +124,18 @@ pub struct Serving {
     /// Who signs the certificates of clients that want the metrics
     #[arg(long, value_name = "FILE")]
     client_ca_file: Option<PathBuf>,
+    /// Who signs the certificate of a proxy that says in headers whom it speaks for
+    #[arg(long, value_name = "FILE")]
+    requestheader_client_ca_file: Option<PathBuf>,
+    /// The names in such a certificate; without any, every name is good
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    requestheader_allowed_names: Vec<String>,
+    #[arg(long, value_name = "HEADERS", value_delimiter = ',', default_value = "x-remote-user")]
+    requestheader_username_headers: Vec<String>,
+    #[arg(long, value_name = "HEADERS", value_delimiter = ',', default_value = "x-remote-group")]
+    requestheader_group_headers: Vec<String>,
+    #[arg(long, value_name = "PREFIXES", value_delimiter = ',', default_value = "x-remote-extra-")]
+    requestheader_extra_headers_prefix: Vec<String>,
     /// Who is asked whose a token is, when somebody wants the metrics
     #[arg(long, value_name = "FILE")]
     authentication_kubeconfig: Option<PathBuf>,
@@ -134,8 +166,17 @@ impl Serving {
         let config = tls::server_config(Identity::new(&pair)?).context("preparing TLS")?;
         let ask = |file: &Option<PathBuf>| file.as_deref().map(|file| client_of(file, name)).transpose();
         let verifier = |pem: String| x509::Verifier::new(pem.as_bytes()).context("reading the client CA");
+        let verifier =
+            |file: &Option<PathBuf>| file.as_deref().map(read).transpose()?.map(verifier).transpose();
         let guard = Guard {
-            certificates: self.client_ca_file.as_deref().map(read).transpose()?.map(verifier).transpose()?,
+            certificates: verifier(&self.client_ca_file)?,
+            proxies: verifier(&self.requestheader_client_ca_file)?.map(|certificates| Proxies {
+                certificates,
+                names: self.requestheader_allowed_names.clone(),
+                user: self.requestheader_username_headers.clone(),
+                group: self.requestheader_group_headers.clone(),
+                extra: self.requestheader_extra_headers_prefix.clone(),
+            }),
             clock: world.clock.clone(),
             authentication: ask(&self.authentication_kubeconfig)?,
             authorization: ask(&self.authorization_kubeconfig)?,
@@ -259,26 +300,75 @@ async fn answer<B>(
 /// Who may see more than the health: the API server says. Without anybody to ask, nobody.
 struct Guard {
     certificates: Option<x509::Verifier>,
+    proxies: Option<Proxies>,
     clock: Arc<dyn Clock>,
     authentication: Option<Client>,
     authorization: Option<Client>,
 }
 
+/// Proxies in front that have asked for credentials themselves, and say in headers whose they were.
+struct Proxies {
+    certificates: x509::Verifier,
+    names: Vec<String>,
+    user: Vec<String>,
+    group: Vec<String>,
+    extra: Vec<String>,
+}
+
+impl Proxies {
+    /// Whom a proxy speaks for; `None` when this is none of them, or it names nobody.
+    fn user<B>(
+        &self,
+        request: &Request<B>,
+        chain: &Arc<[Vec<u8>]>,
+        now: jiff::Timestamp,
+    ) -> Option<UserInfo> {
+        let proxy = self.certificates.authenticate(chain, now).ok()??;
+        if !self.names.is_empty() && !self.names.contains(&proxy.name) {
+            return None;
+        }
+        let headers = request.headers();
+        let values = |name: &str| {
+            let all = headers.get_all(name).into_iter();
+            all.filter_map(|value| value.to_str().ok()).filter(|value| !value.is_empty()).map(str::to_owned)
+        };
+        let username = self.user.iter().find_map(|name| values(name).next())?;
+        let mut extra = std::collections::BTreeMap::<String, Vec<String>>::new();
+        for name in headers.keys().map(http::HeaderName::as_str) {
+            let key = self.extra.iter().find_map(|prefix| name.strip_prefix(&prefix.to_lowercase()));
+            if let Some(key) = key {
+                extra.entry(key.to_owned()).or_default().extend(values(name));
+            }
+        }
+        Some(UserInfo {
+            username: Some(username),
+            groups: Some(self.group.iter().flat_map(|name| values(name)).collect()),
+            extra: (!extra.is_empty()).then_some(extra),
+            ..UserInfo::default()
+        })
+    }
+}
+
 impl Guard {
-    /// A certificate that is good names the user, else a token does, else it is anybody.
+    /// A proxy's word comes first. A certificate that is good names the user, else a token does, else it is anybody.
     async fn check<B>(&self, request: &Request<B>, chain: &Arc<[Vec<u8>]>) -> Result<(), StatusCode> {
         let failed = |error: client::Error| {
             tracing::warn!(error = %error.chain(), "asking who may see a page");
             StatusCode::INTERNAL_SERVER_ERROR
         };
+        let proxied = match &self.proxies {
+            Some(proxies) if !chain.is_empty() => proxies.user(request, chain, self.clock.now()),
+            _ => None,
+        };
         let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let verified = match &self.certificates {
-            Some(verifier) if !chain.is_empty() => {
+            Some(verifier) if !chain.is_empty() && proxied.is_none() => {
                 verifier.authenticate(chain, self.clock.now()).map_err(|_| StatusCode::UNAUTHORIZED)?
             }
             _ => None,
         };
         let user = match (verified, bearer.and_then(|value| value.strip_prefix("Bearer "))) {
+            _ if proxied.is_some() => proxied.unwrap_or_default(),
             (Some(user), _) => UserInfo {
                 username: Some(user.name.clone()),
                 groups: Some(user.groups.clone()),

@@ -12,7 +12,7 @@ use scheduler::Scheduler;
 
 use super::health::{self, Serving};
 use super::kube_scheduler_configuration::load;
-use super::{Common, Leadership, client_of, execute};
+use super::{Common, Leadership, client_of, execute, measured};
 
 const NAME: &str = "kube-scheduler";
 
@@ -41,12 +41,14 @@ pub fn run(mut flags: Flags) -> Result<ExitCode> {
         }
         let kubeconfig =
             flags.kubeconfig.context("--kubeconfig is needed, or clientConnection.kubeconfig")?;
-        let client = client_of(&kubeconfig, NAME)?;
+        let (client, mut registry) = measured(client_of(&kubeconfig, NAME)?, &kubeconfig)?;
         let informers = SharedInformers::new(client.clone(), world.entropy.clone());
         let scheduler =
             Scheduler::build(config, client.clone(), world.clock.clone(), world.entropy.clone(), informers);
         let leads = Arc::new(AtomicBool::new(!flags.leadership.leader_elect));
-        let pages = health::leader_pages(NAME, leads.clone());
+        let view = scheduler.view();
+        view.register(&mut registry);
+        let pages = health::leader_pages(NAME, leads.clone(), registry, move || view.refresh());
         flags.serving.start(NAME, 10259, pages, &world, &shutdown).await?;
         flags.leadership.run(NAME, client, &world, shutdown, &leads, |leading| scheduler.run(leading)).await
     })

@@ -25,7 +25,6 @@ const UNBUILT: &[&str] = &[
     "tlsCipherSuites",
     "tlsCurvePreferences",
     "tlsMinVersion",
-    "rotateCertificates",
     "serverTLSBootstrap",
     "registryPullQPS",
     "registryBurst",
@@ -113,6 +112,14 @@ const UNBUILT: &[&str] = &[
     "userNamespaces",
 ];
 
+/// What the file asks for beside the kubelet's own configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    pub rotate_certificates: bool,
+    /// Control groups through systemd.
+    pub systemd: bool,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct File {
@@ -134,6 +141,7 @@ struct File {
     max_pods: Option<u32>,
     cgroup_root: Option<String>,
     cgroup_driver: Option<String>,
+    rotate_certificates: Option<bool>,
     #[serde(rename = "cgroupsPerQOS")]
     cgroups_per_qos: Option<bool>,
     #[serde(rename = "cpuCFSQuota")]
@@ -199,7 +207,7 @@ struct WebhookAuthorization {
 }
 
 /// Sets in `config` what the file sets. Relative paths are relative to the file's directory, as upstream's.
-pub fn load(path: &Path, config: &mut Config) -> Result<()> {
+pub fn load(path: &Path, config: &mut Config) -> Result<Asked> {
     apply(&read(path)?, path.parent().unwrap_or(Path::new("")), config)
         .with_context(|| format!("reading the kubelet's configuration {}", path.display()))
 }
@@ -221,11 +229,13 @@ fn set_duration(field: &mut Duration, given: Option<&str>, name: &str) -> Result
     Ok(())
 }
 
-fn apply(text: &str, directory: &Path, config: &mut Config) -> Result<()> {
+fn apply(text: &str, directory: &Path, config: &mut Config) -> Result<Asked> {
     let file: File = decode(text, "kubelet.config.k8s.io/v1beta1", "KubeletConfiguration", UNBUILT)?;
-    if !matches!(file.cgroup_driver.as_deref(), None | Some("" | "cgroupfs")) {
-        bail!("cgroupDriver: only cgroupfs is built");
-    }
+    let systemd = match file.cgroup_driver.as_deref() {
+        None | Some("" | "cgroupfs") => false,
+        Some("systemd") => true,
+        Some(other) => bail!("cgroupDriver {other:?}: cgroupfs or systemd is wanted"),
+    };
     let times = [
         file.authentication.webhook.cache_ttl.as_deref(),
         file.authorization.webhook.cache_authorized_ttl.as_deref(),
@@ -262,7 +272,10 @@ fn apply(text: &str, directory: &Path, config: &mut Config) -> Result<()> {
     }
     set(&mut config.cluster_dns, file.cluster_dns);
     set(&mut config.cluster_domain, file.cluster_domain);
-    set(&mut config.container_runtime_endpoint, file.container_runtime_endpoint);
+    set(
+        &mut config.container_runtime_endpoint,
+        file.container_runtime_endpoint.filter(|endpoint| !endpoint.is_empty()),
+    );
     if let Some(path) = file.static_pod_path {
         config.static_pod_path = Some(whole(path));
     }
@@ -302,7 +315,7 @@ fn apply(text: &str, directory: &Path, config: &mut Config) -> Result<()> {
         config.node_lease_duration = Duration::from_secs(seconds);
     }
     set(&mut config.node_status_max_images, file.node_status_max_images);
-    Ok(())
+    Ok(Asked { rotate_certificates: file.rotate_certificates.unwrap_or(false), systemd })
 }
 
 #[cfg(test)]
@@ -314,7 +327,7 @@ mod tests {
     fn check(body: &str, expect: Result<fn(&Config) -> bool, &str>) {
         let mut config = Config::new("n");
         match (apply(&format!("{HEAD}{body}"), Path::new("/etc/k"), &mut config), expect) {
-            (Ok(()), Ok(is)) => assert!(is(&config), "{body}: {config:?}"),
+            (Ok(_), Ok(is)) => assert!(is(&config), "{body}: {config:?}"),
             (Err(error), Err(words)) => {
                 let said = format!("{error:#}");
                 assert!(said.contains(words), "{body}: {said}");
@@ -348,13 +361,18 @@ mod tests {
         );
         check("authorization: {webhook: {cacheAuthorizedTTL: 0s}}", Ok(|_| true));
         check("authorization: {webhook: {cacheAuthorizedTTL: 1s}}", Err("only 5m0s"));
-        check("rotateCertificates: true", Err("rotateCertificates is not built"));
-        check("cgroupDriver: systemd", Err("cgroupDriver"));
+        check("cgroupDriver: runc", Err("cgroupDriver \"runc\""));
+        check("serverTLSBootstrap: true", Err("serverTLSBootstrap is not built"));
         check("cgroupDrivr: cgroupfs", Err("cgroupDrivr"));
         check("authentication: {x509: {ca: x}}", Err("ca"));
         check("authentication: {webhook: {enabled: false}}", Err("only true is built"));
         check("syncFrequency: soon", Err("syncFrequency \"soon\""));
         let mut config = Config::new("n");
+        let asked =
+            |body: &str| apply(&format!("{HEAD}{body}"), Path::new(""), &mut Config::new("n")).unwrap();
+        assert_eq!(asked("cgroupDriver: cgroupfs"), Asked::default());
+        let both = Asked { rotate_certificates: true, systemd: true };
+        assert_eq!(asked("rotateCertificates: true\ncgroupDriver: systemd"), both);
         assert!(apply("kind: Pod\napiVersion: v1\n", Path::new(""), &mut config).is_err());
     }
 }

@@ -10,6 +10,7 @@ mod kube_proxy_configuration;
 pub mod kube_scheduler;
 mod kube_scheduler_configuration;
 pub mod kubelet;
+mod kubelet_certificates;
 mod kubelet_configuration;
 mod service_accounts;
 
@@ -22,6 +23,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use client::{Access, Client, HttpTransport, LeaderConfig, LeaderElector};
+use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::up::cancel_on_signal;
@@ -61,6 +63,15 @@ fn access(kubeconfig: &Path) -> Result<Access> {
 fn client_of(kubeconfig: &Path, agent: &str) -> Result<Client> {
     let transport = HttpTransport::new(access(kubeconfig)?).context("preparing the way to the API server")?;
     Ok(Client::new(Arc::new(transport), agent))
+}
+
+/// A client that counts its requests, and the registry of what is counted.
+fn measured(client: Client, kubeconfig: &Path) -> Result<(Client, Registry)> {
+    let (metrics, mut registry) = (client::Metrics::default(), Registry::default());
+    metrics.register(&mut registry);
+    let server = access(kubeconfig)?.server;
+    let host = server.split("://").nth(1).unwrap_or(&server).split('/').next().unwrap_or_default();
+    Ok((client.with_metrics(&metrics, host), registry))
 }
 
 /// Leader election among several instances of one component.
@@ -138,7 +149,7 @@ impl Leadership {
 }
 
 /// Go's durations as far as they are used here: `40s`, `1m30s`, `500ms`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
     Duration::try_from(span).map_err(|error| format!("{error}"))
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use api::core::v1::Node;
 use client::{Informer, ListParams, SharedInformers};
 use controllers::Controllers;
@@ -62,7 +62,10 @@ async fn begin(
     // containerd takes longest, so it begins first.
     let runtime = node::start_runtime(flags, directory, settings, &node_parts)?;
 
-    let pki = certificates::Store::open(&directory.pki())?;
+    let mut pki = certificates::Store::open(&directory.pki())?;
+    if let Some(validity) = flags.certificate_validity_period {
+        pki = pki.with_validity(i64::try_from(validity.as_secs())?);
+    }
     let wanted = wanted(settings);
     let bundle = rotate::ensure(&pki, &wanted, world.clock.now())?;
     let identities = Identities::new(&bundle)?;
@@ -99,7 +102,13 @@ async fn begin(
 
     start_controllers(&server, settings, &bundle, &world, parts, shutdown)?;
     start_scheduler(&server, &world, parts, shutdown);
-    node::start(flags, directory, settings, &server, runtime, &world, &node_parts).await?;
+    let node = node::start(flags, directory, settings, &server, runtime, &world, &node_parts);
+    let log = || format!("its log is {}", directory.containerd().join("containerd.log").display());
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => bail!("told to stop before the cluster was ready"),
+        started = progress.patiently("the container runtime and its images", log, None, node) => started??,
+    }
     progress.say("controllers, scheduler, kubelet, proxy and DNS");
 
     let mut cluster = Cluster { serving, opened, parts: parts.clone(), failed };
@@ -107,7 +116,7 @@ async fn begin(
         biased;
         () = shutdown.cancelled() => Ok(()),
         error = cluster.failed.recv() => Err(error.unwrap_or_else(|| anyhow::anyhow!("a part ended"))),
-        ready = node_ready(&server, &settings.node_name, &world, shutdown) => ready,
+        ready = node_ready(&server, &settings.node_name, &world, progress, shutdown) => ready,
     };
     match ready {
         Ok(()) => {
@@ -230,32 +239,39 @@ fn start_scheduler(
     parts.spawn(scheduler.run(shutdown.clone()));
 }
 
-/// Waits for the Ready condition of the node.
+/// Waits for the Ready condition of the node, telling what its kubelet says meanwhile.
 async fn node_ready(
     server: &Arc<apiserver::server::ApiServer>,
     name: &str,
     world: &World,
+    progress: &Progress,
     shutdown: &CancellationToken,
 ) -> Result<()> {
     let client = transport::client(server, "system:admin", &["system:masters"], "corten");
     let own = ListParams::fields(format!("metadata.name={name}"));
     let nodes: Informer<Node> = Informer::new(client, "", own, world.entropy.clone());
-    let (told, mut ready) = tokio::sync::watch::channel(false);
+    // `None` once it is ready, else why not.
+    let (told, ready) = tokio::sync::watch::channel(Some("the kubelet has not reported yet".to_owned()));
     nodes.add_handler(move |event| {
         let status = event.object().status.as_ref();
         let conditions = status.and_then(|status| status.conditions.as_ref());
-        let is = conditions
-            .into_iter()
-            .flatten()
-            .any(|condition| condition.type_ == "Ready" && condition.status == "True");
-        told.send_replace(is);
+        if let Some(condition) = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready")
+        {
+            let why = condition.message.clone().unwrap_or_default();
+            told.send_replace((condition.status != "True").then_some(why));
+        }
     });
     let done = shutdown.child_token();
     let following = tokio::spawn({
         let (nodes, done) = (nodes.clone(), done.clone());
         async move { nodes.run(done).await }
     });
-    let waited = ready.wait_for(|ready| *ready).await.map(|_| ()).context("waiting for the node");
+    let why = || ready.borrow().clone().unwrap_or_default();
+    let mut changing = ready.clone();
+    let wait = async { changing.wait_for(Option::is_none).await.map(|_| ()) };
+    let what = format!("node {name} to be Ready");
+    let waited = progress.patiently(&what, why, progress.ready_within, wait).await;
+    let waited = waited.and_then(|waited| waited.context("waiting for the node"));
     done.cancel();
     following.await.context("waiting for the node")?;
     waited

@@ -159,13 +159,13 @@ pub fn run(command: &mut Command, input: &str) -> Said {
 
 /// A program that goes on until this is dropped.
 pub struct Background {
-    child: Child,
+    child: Mutex<Child>,
     out: Arc<Mutex<Vec<u8>>>,
     err: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Background {
-    fn start(command: &mut Command) -> Background {
+    pub fn start(command: &mut Command) -> Background {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -174,11 +174,27 @@ impl Background {
             .unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
         let (out, _) = collect(child.stdout.take().unwrap());
         let (err, _) = collect(child.stderr.take().unwrap());
-        Background { child, out, err }
+        Background { child: Mutex::new(child), out, err }
     }
 
     pub fn out(&self) -> String {
         text(&self.out)
+    }
+
+    fn child(&self) -> std::sync::MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child().id()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
+    /// For [`eventually`]: its end, or what it has said instead.
+    pub fn ended(&self) -> Result<std::process::ExitStatus, String> {
+        let ended = self.child().try_wait().unwrap();
+        ended.ok_or_else(|| format!("{}{}", self.out(), text(&self.err)))
     }
 
     /// Waits until its output is as wanted.
@@ -193,8 +209,8 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.child().kill();
+        let _ = self.child().wait();
     }
 }
 

@@ -9,5 +9,8 @@ mod bad_input;
 mod cluster;
 mod crash;
 mod healing;
+mod images;
 mod lifecycle;
 mod network;
+mod operation;
+mod registry;
