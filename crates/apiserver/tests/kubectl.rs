@@ -145,6 +145,7 @@ async fn kubectl() {
         .await;
         k.check(root, &["get", "cm", "m", "-o", "jsonpath={.data.k}"], none, 0, &["two"]).await;
         k.check(root, &["delete", "cm", "m", "--wait"], none, 0, &["configmap \"m\" deleted"]).await;
+        server_side(&k, root).await;
         let role = &["create", "rolebinding", "jane", "--clusterrole", "view", "--user", "jane"];
         k.check(root, role, none, 0, &["rolebinding.rbac.authorization.k8s.io/jane created"]).await;
         k.check("jane-token", &["get", "pods"], none, 0, &["No resources found"]).await;
@@ -152,4 +153,51 @@ async fn kubectl() {
     }
     end.cancel();
     serving.await.unwrap();
+}
+
+/// `kubectl apply --server-side`: conflicts, force, removal, and the way there from `kubectl apply`.
+async fn server_side(k: &Kubectl<'_>, root: &str) {
+    let map = |name: &str, data: &str| {
+        format!(
+            "{{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"metadata\": {{\"name\": \"{name}\"}}, \"data\": {data}}}"
+        )
+    };
+    let apply = ["apply", "--server-side", "-f", "-"];
+    let other = ["apply", "--server-side", "--field-manager", "other", "-f", "-"];
+    let data = ["get", "cm", "-o", "jsonpath={.items[*].data}", "--field-selector"];
+    let one = map("s", "{\"k\": \"one\", \"l\": \"one\"}");
+    let two = map("s", "{\"k\": \"two\"}");
+    k.check(root, &apply, &one, 0, &["configmap/s serverside-applied"]).await;
+    k.check(root, &["diff", "--server-side", "-f", "-"], &one, 0, &[]).await;
+    let conflict = &["Apply failed with 1 conflict: conflict with \"kubectl\": .data.k", "--force-conflicts"];
+    k.check(root, &other, &two, 1, conflict).await;
+    let forced: Vec<&str> = other.iter().copied().chain(["--force-conflicts"]).collect();
+    k.check(root, &forced, &two, 0, &["configmap/s serverside-applied"]).await;
+    let of_s: Vec<&str> = data.iter().copied().chain(["metadata.name=s"]).collect();
+    k.check(root, &of_s, "", 0, &["\"k\":\"two\"", "\"l\":\"one\""]).await;
+    k.check(root, &apply, &map("s", "{}"), 0, &["serverside-applied"]).await;
+    let (_, left) = k.run(root, &of_s, "").await;
+    assert_eq!(left, "{\"k\":\"two\"}");
+    k.check(
+        root,
+        &["apply", "-f", "-"],
+        &map("t", "{\"k\": \"one\", \"l\": \"one\"}"),
+        0,
+        &["configmap/t created"],
+    )
+    .await;
+    k.check(root, &apply, &map("t", "{\"k\": \"two\"}"), 0, &["configmap/t serverside-applied"]).await;
+    let of_t: Vec<&str> = data.iter().copied().chain(["metadata.name=t"]).collect();
+    let (_, left) = k.run(root, &of_t, "").await;
+    assert_eq!(left, "{\"k\":\"two\"}");
+    k.check(root, &["apply", "-f", "-"], &map("t", "{\"k\": \"three\"}"), 0, &["configmap/t configured"])
+        .await;
+    k.check(
+        root,
+        &["delete", "cm", "s", "t"],
+        "",
+        0,
+        &["configmap \"s\" deleted", "configmap \"t\" deleted"],
+    )
+    .await;
 }
