@@ -23,6 +23,7 @@ mod node;
 pub mod pod;
 pub mod pod_security;
 pub mod pod_template;
+pub mod quota;
 mod rbac;
 mod resource;
 mod scheduling;

@@ -17,7 +17,7 @@ pub fn mutate(view: &View<'_>, a: &AdmissionAttributes<'_>, ingress: &mut Value)
     {
         return Ok(());
     }
-    let class = (view.list)(GROUP, "ingressclasses")
+    let class = (view.list)(GROUP, "ingressclasses", "")
         .into_iter()
         .filter(|c| c["metadata"]["annotations"]["ingressclass.kubernetes.io/is-default-class"] == "true")
         .min_by_key(|c| {

@@ -19,13 +19,13 @@ pub fn mutate(view: &View<'_>, a: &AdmissionAttributes<'_>, claim: &mut Value) -
     {
         return Ok(());
     }
-    let is_default = |class: &Value| {
+    let is_default = |class: &std::sync::Arc<Value>| {
         let annotations = &class["metadata"]["annotations"];
         annotations[DEFAULT] == "true" || annotations[BETA_DEFAULT] == "true"
     };
     // Should there be several, the newest, then the first by name.
     let class =
-        (view.list)("storage.k8s.io", "storageclasses").into_iter().filter(is_default).min_by_key(|c| {
+        (view.list)("storage.k8s.io", "storageclasses", "").into_iter().filter(is_default).min_by_key(|c| {
             let created = text(c, "/metadata/creationTimestamp").to_owned();
             (std::cmp::Reverse(created), text(c, "/metadata/name").to_owned())
         });

@@ -6,20 +6,22 @@ use serde_json::{Value, json};
 
 use super::{AdmissionAttributes, Operation, View, is_pod, items, list_mut, text};
 
-const SECONDS: i64 = 300;
-
-pub fn mutate(_: &View<'_>, a: &AdmissionAttributes<'_>, pod: &mut Value) -> Result<(), Status> {
+pub fn mutate(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &mut Value) -> Result<(), Status> {
     if !is_pod(a) || !matches!(a.operation, Operation::Create | Operation::Update) {
         return Ok(());
     }
-    for taint in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+    let taints = [
+        ("node.kubernetes.io/not-ready", view.configuration.not_ready_seconds),
+        ("node.kubernetes.io/unreachable", view.configuration.unreachable_seconds),
+    ];
+    for (taint, seconds) in taints {
         let tolerated = items(pod, "/spec/tolerations").any(|t| {
             matches!(text(t, "/key"), key if key.is_empty() || key == taint)
                 && matches!(text(t, "/effect"), "" | "NoExecute")
         });
         if !tolerated && let Some(tolerations) = list_mut(&mut pod["spec"], "tolerations") {
             tolerations.push(
-                json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}),
+                json!({"key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}),
             );
         }
     }

@@ -36,3 +36,16 @@ pub fn mutate(view: &View<'_>, a: &AdmissionAttributes<'_>, object: &mut Value) 
     }
     Ok(())
 }
+
+/// NamespaceExists, off by default: nothing is deleted either in a namespace that does not exist.
+pub fn exists(view: &View<'_>, a: &AdmissionAttributes<'_>, _: &Value) -> Result<(), Status> {
+    let is_namespace = a.group.is_empty() && a.resource == "namespaces";
+    if a.namespace.is_empty()
+        || is_namespace
+        || a.operation == Operation::Connect
+        || (view.phase)(a.namespace).is_some()
+    {
+        return Ok(());
+    }
+    Err(Status::not_found("", "namespaces", a.namespace))
+}

@@ -1,5 +1,7 @@
 //! A pod's priority is worked out from its class (upstream `plugin/pkg/admission/priority`).
 
+use std::sync::Arc;
+
 use apimachinery::status::Status;
 use serde_json::Value;
 
@@ -32,7 +34,7 @@ fn establish(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &mut Value) -> R
     let class = if wanted.is_empty() {
         default_class(view)
     } else {
-        let class = (view.get)(GROUP, "priorityclasses", "", wanted);
+        let class = (view.kept)(GROUP, "priorityclasses", "", wanted);
         let missing = || forbidden(a, pod, format!("no PriorityClass with name {wanted} was found"));
         Some(class.ok_or_else(missing)?)
     };
@@ -72,8 +74,8 @@ fn establish(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &mut Value) -> R
 }
 
 /// The global default; should there be several, the lowest.
-fn default_class(view: &View<'_>) -> Option<Value> {
-    let classes = (view.list)(GROUP, "priorityclasses").into_iter();
+fn default_class(view: &View<'_>) -> Option<Arc<Value>> {
+    let classes = (view.list)(GROUP, "priorityclasses", "").into_iter();
     classes.filter(|c| c["globalDefault"] == true).min_by_key(|c| c["value"].as_i64())
 }
 

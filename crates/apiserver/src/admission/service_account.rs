@@ -2,12 +2,15 @@
 //! volume (upstream `plugin/pkg/admission/serviceaccount`).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use apimachinery::names;
 use apimachinery::status::Status;
 use serde_json::{Value, json};
 
-use super::{AdmissionAttributes, Operation, View, forbidden, has_annotation, is_pod, items, list_mut, text};
+use super::{
+    AdmissionAttributes, Operation, View, forbidden, has_annotation, is_about, is_pod, items, list_mut, text,
+};
 use crate::authorization::node;
 
 const TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -16,9 +19,18 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 const MOUNTABLE: &str = "kubernetes.io/enforce-mountable-secrets";
 /// How long the kubelet's tokens live, in seconds; the odd number is how the server knows them.
 const TOKEN_SECONDS: i64 = 3607;
+/// Where the containers are, and what they are called.
+const CONTAINERS: [(&str, &str); 2] =
+    [("/spec/initContainers", "init container"), ("/spec/containers", "container")];
+const EPHEMERAL: [(&str, &str); 1] = [("/spec/ephemeralContainers", "ephemeral container")];
+
+/// Whether the pod shows what a kubelet runs without having been told to.
+fn is_mirror(pod: &Value) -> bool {
+    has_annotation(pod, MIRROR)
+}
 
 pub fn mutate(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &mut Value) -> Result<(), Status> {
-    if !is_pod(a) || a.operation != Operation::Create || has_annotation(pod, MIRROR) {
+    if !is_pod(a) || a.operation != Operation::Create || is_mirror(pod) {
         return Ok(());
     }
     if text(pod, "/spec/serviceAccountName").is_empty() {
@@ -43,17 +55,24 @@ pub fn mutate(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &mut Value) -> 
 pub fn is_early(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &Value) -> bool {
     is_pod(a)
         && a.operation == Operation::Create
-        && !has_annotation(pod, MIRROR)
+        && !is_mirror(pod)
         && matches!(text(pod, "/spec/serviceAccountName"), "" | "default")
-        && (view.get)("", "serviceaccounts", a.namespace, "default").is_none()
-        && (view.get)("", "namespaces", "", a.namespace).is_some()
+        && (view.kept)("", "serviceaccounts", a.namespace, "default").is_none()
+        && (view.phase)(a.namespace).is_some()
 }
 
 pub fn validate(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &Value) -> Result<(), Status> {
+    if is_about(a, "", "pods", "ephemeralcontainers") && a.operation == Operation::Update {
+        let account = account(view, a, pod)?;
+        return match enforces(&account) {
+            true => limit_secrets_of(&account, pod, &EPHEMERAL).map_err(|why| forbidden(a, pod, why)),
+            false => Ok(()),
+        };
+    }
     if !is_pod(a) || a.operation != Operation::Create {
         return Ok(());
     }
-    if has_annotation(pod, MIRROR) {
+    if is_mirror(pod) {
         return validate_mirror(a, pod);
     }
     if text(pod, "/spec/serviceAccountName").is_empty() {
@@ -65,11 +84,16 @@ pub fn validate(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &Value) -> Re
         ));
     }
     let account = account(view, a, pod)?;
-    let enforced = account["metadata"]["annotations"].get(MOUNTABLE).and_then(Value::as_str);
-    if enforced.is_some_and(|v| matches!(v, "1" | "t" | "T" | "true" | "TRUE" | "True")) {
+    if enforces(&account) {
         limit_secrets(&account, pod).map_err(|why| forbidden(a, pod, why))?;
     }
     Ok(())
+}
+
+/// Pods of the account may use the secrets that it lists, and no others.
+fn enforces(account: &Value) -> bool {
+    let enforced = account["metadata"]["annotations"].get(MOUNTABLE).and_then(Value::as_str);
+    enforced.is_some_and(|v| matches!(v, "1" | "t" | "T" | "true" | "TRUE" | "True"))
 }
 
 /// The kubelet shows a static pod; by that it must not come to secrets.
@@ -89,9 +113,9 @@ fn validate_mirror(a: &AdmissionAttributes<'_>, pod: &Value) -> Result<(), Statu
     Ok(())
 }
 
-fn account(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &Value) -> Result<Value, Status> {
+fn account(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &Value) -> Result<Arc<Value>, Status> {
     let name = text(pod, "/spec/serviceAccountName");
-    (view.get)("", "serviceaccounts", a.namespace, name).ok_or_else(|| {
+    (view.kept)("", "serviceaccounts", a.namespace, name).ok_or_else(|| {
         let why = format!("serviceaccount {name:?} not found");
         forbidden(a, pod, format!("error looking up service account {}/{name}: {why}", a.namespace))
     })
@@ -158,7 +182,26 @@ fn limit_secrets(account: &Value, pod: &Value) -> Result<(), String> {
             return Err(format!("volume with secret.secretName=\"{name}\" {tail}"));
         }
     }
-    for (list, word) in [("/spec/initContainers", "init container"), ("/spec/containers", "container")] {
+    limit_secrets_of(account, pod, &CONTAINERS)?;
+    let pull = listed("/imagePullSecrets");
+    for (i, secret) in items(pod, "/spec/imagePullSecrets").enumerate() {
+        let name = text(secret, "/name");
+        if !pull.contains(name) {
+            return Err(format!(
+                "imagePullSecrets[{i}].name=\"{name}\" is not allowed because service account {owner} does not \
+                 reference that imagePullSecret"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The same for the environment of some of its containers.
+fn limit_secrets_of(account: &Value, pod: &Value, lists: &[(&str, &str)]) -> Result<(), String> {
+    let mountable: BTreeSet<&str> = items(account, "/secrets").map(|s| text(s, "/name")).collect();
+    let owner = text(account, "/metadata/name");
+    let tail = format!("is not allowed because service account {owner} does not reference that secret");
+    for (list, word) in lists {
         for container in items(pod, list) {
             let word = format!("{word} {}", text(container, "/name"));
             for env in items(container, "/env").filter(|e| e.pointer("/valueFrom/secretKeyRef").is_some()) {
@@ -177,16 +220,6 @@ fn limit_secrets(account: &Value, pod: &Value) -> Result<(), String> {
                     ));
                 }
             }
-        }
-    }
-    let pull = listed("/imagePullSecrets");
-    for (i, secret) in items(pod, "/spec/imagePullSecrets").enumerate() {
-        let name = text(secret, "/name");
-        if !pull.contains(name) {
-            return Err(format!(
-                "imagePullSecrets[{i}].name=\"{name}\" is not allowed because service account {owner} does not \
-                 reference that imagePullSecret"
-            ));
         }
     }
     Ok(())

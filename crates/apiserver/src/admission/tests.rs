@@ -1,5 +1,7 @@
 //! Each plugin with the cases of its upstream test.
 
+use std::sync::Mutex;
+
 use serde_json::json;
 
 use super::*;
@@ -33,7 +35,15 @@ fn stored(_: &str, resource: &str, namespace: &str, name: &str) -> Option<Value>
         }
         ("runtimeclasses", "", "vm") => json!({"overhead": {"podFixed": {"cpu": "250m"}},
             "scheduling": {"nodeSelector": {"vm": "yes"}, "tolerations": [{"key": "vm", "operator": "Exists"}]}}),
-        ("nodes", "", "one") => json!({"metadata": {"name": "one", "uid": "n1"}}),
+        ("nodes", "", "one") => json!({"metadata": {"name": "one", "uid": "n1",
+            "labels": {"topology.kubernetes.io/zone": "z", "topology.kubernetes.io/region": "r", "other": "x"}},
+            "status": {"allocatable": {"cpu": "2", "memory": "1Gi"},
+                "declaredFeatures": ["InPlacePodVerticalScalingInitContainers"]}}),
+        ("nodes", "", "glass") => json!({"metadata": {"labels": {"kubernetes.io/os": "windows"}}}),
+        ("storageclasses", "", "wide") => json!({"allowVolumeExpansion": true}),
+        ("namespaces", "", "strict") => json!({"status": {"phase": "Active"}, "metadata": {"labels": {
+            "pod-security.kubernetes.io/enforce": "baseline", "pod-security.kubernetes.io/warn": "restricted",
+            "pod-security.kubernetes.io/warn-version": "v1.20"}}}),
         ("pods", "ns", "mine") => {
             json!({"metadata": {"name": "mine", "uid": "p1"}, "spec": {"nodeName": "one",
             "volumes": [{"projected": {"sources": [{"serviceAccountToken": {"audience": "vault"}},
@@ -46,7 +56,11 @@ fn stored(_: &str, resource: &str, namespace: &str, name: &str) -> Option<Value>
     })
 }
 
-fn listed(_: &str, resource: &str) -> Vec<Value> {
+fn listed(group: &str, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
+    all(group, resource, namespace).into_iter().map(Arc::new).collect()
+}
+
+fn all(_: &str, resource: &str, _: &str) -> Vec<Value> {
     let default = json!({"storageclass.kubernetes.io/is-default-class": "true",
         "ingressclass.kubernetes.io/is-default-class": "true"});
     match resource {
@@ -55,12 +69,37 @@ fn listed(_: &str, resource: &str) -> Vec<Value> {
             json!({"metadata": {"name": "old", "creationTimestamp": "2026-01-02T00:00:00Z", "annotations": default}}),
             json!({"metadata": {"name": "new", "creationTimestamp": "2026-01-03T00:00:00Z", "annotations": default}}),
         ],
+        "pods" => {
+            let pod = |name: &str, owner: &str, spec: Value| {
+                let owners = json!([{"controller": true, "uid": owner}]);
+                json!({"metadata": {"name": name, "ownerReferences": owners}, "spec": spec})
+            };
+            let host = || json!({"hostNetwork": true});
+            vec![
+                pod("c", "r", host()),
+                pod("b", "r", host()),
+                pod("a", "s", host()),
+                pod("d", "t", json!({"containers": [{"name": "c", "ports": [{"hostPort": 1}]}]})),
+                pod("e", "u", json!({})),
+            ]
+        }
         _ => Vec::new(),
     }
 }
 
 /// `"CREATE [group/]resource[:subresource] [ns] [name]"`
 fn run(user: &UserInfo, what: &str, old: Option<&Value>, object: &mut Value) -> Result<(), Status> {
+    run_in(&Chain::default(), user, what, old, object).0
+}
+
+/// What comes of it, and the warnings.
+fn run_in(
+    chain: &Chain,
+    user: &UserInfo,
+    what: &str,
+    old: Option<&Value>,
+    object: &mut Value,
+) -> (Result<(), Status>, Vec<String>) {
     let words: Vec<&str> = what.split(' ').collect();
     let (group, resource) = words[1].rsplit_once('/').unwrap_or(("", words[1]));
     let (resource, subresource) = resource.split_once(':').unwrap_or((resource, ""));
@@ -82,10 +121,39 @@ fn run(user: &UserInfo, what: &str, old: Option<&Value>, object: &mut Value) -> 
         old,
         dry_run: false,
     };
-    let view = View { get: &stored, phase: &phase, list: &listed, may: &|_| false, entropy: &Zero };
-    let chain = Chain::default();
-    chain.mutate_with(&view, &a, object)?;
-    chain.validate_with(&view, &a, object)
+    let mut warnings = Vec::new();
+    let done = with_view(&mut warnings, chain.configuration(), |view| {
+        chain.mutate_with(view, &a, object)?;
+        chain.validate_with(view, &a, object)
+    });
+    (done, warnings)
+}
+
+/// Looks at the objects of this file. Nobody may do anything; warnings are gathered.
+fn with_view<T>(
+    warnings: &mut Vec<String>,
+    configuration: &configuration::Configuration,
+    look: impl FnOnce(&View<'_>) -> T,
+) -> T {
+    let said = Mutex::new(Vec::new());
+    let labels = |object: Value| {
+        let all = object["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+        all.into_iter().map(|(key, value)| (key, value.as_str().unwrap().to_owned())).collect()
+    };
+    let done = look(&View {
+        get: &stored,
+        kept: &|group, resource, namespace, name| stored(group, resource, namespace, name).map(Arc::new),
+        list: &listed,
+        pods: &|namespace| all("", "pods", namespace),
+        phase: &phase,
+        labels: &|group, resource, namespace, name| stored(group, resource, namespace, name).map(labels),
+        may: &|_| false,
+        warn: &|text| said.lock().unwrap().push(text),
+        entropy: &Zero,
+        configuration,
+    });
+    *warnings = said.into_inner().unwrap();
+    done
 }
 
 fn admin() -> UserInfo {
@@ -225,7 +293,41 @@ fn pods() {
             "a runtime class",
             json!({"runtimeClassName": "vm", "tolerations": [{"operator": "Exists"}]}),
             Ok(json!({"overhead": {"cpu": "250m"}, "nodeSelector": {"vm": "yes"},
-                "tolerations": [{"operator": "Exists"}, {"key": "vm", "operator": "Exists"}]})),
+                "tolerations": [{"operator": "Exists"}]})),
+        ),
+        (
+            "a runtime class with the pod's own tolerations",
+            json!({"runtimeClassName": "vm", "tolerations": [{"key": "vm", "operator": "Equal", "value": "x"}]}),
+            Ok(json!({"tolerations": [
+                {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
+                {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
+                {"key": "vm", "operator": "Exists"}]})),
+        ),
+        (
+            "another selector than the runtime class",
+            json!({"runtimeClassName": "vm", "nodeSelector": {"vm": "no"}}),
+            Err("pods \"p\" is forbidden: conflict: runtimeClass.scheduling.nodeSelector[vm] = yes; \
+                 pod.spec.nodeSelector[vm] = no"),
+        ),
+        (
+            "another overhead than the runtime class",
+            json!({"runtimeClassName": "vm", "overhead": {"cpu": "1"}}),
+            Err(
+                "pods \"p\" is forbidden: pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead",
+            ),
+        ),
+        (
+            "the overhead of the runtime class, written otherwise",
+            json!({"runtimeClassName": "vm", "overhead": {"cpu": "0.25"}}),
+            Ok(json!({"overhead": {"cpu": "250m"}})),
+        ),
+        (
+            "an overhead without a runtime class",
+            json!({"overhead": {"cpu": "1"}}),
+            Err(
+                "pods \"p\" is forbidden: pod rejected: Pod Overhead set without corresponding RuntimeClass defined \
+                 Overhead",
+            ),
         ),
         (
             "no such runtime class",
@@ -413,7 +515,6 @@ fn node_restriction() {
     for (what, old, mut object, expect) in table {
         let a_namespace_exists = what.contains("kube-node-lease");
         let got = if a_namespace_exists {
-            let view = View { get: &stored, phase: &phase, list: &listed, may: &|_| false, entropy: &Zero };
             let a = AdmissionAttributes {
                 operation: Operation::Update,
                 user: &node,
@@ -427,12 +528,423 @@ fn node_restriction() {
                 old: None,
                 dry_run: false,
             };
-            super::node_restriction::mutate(&view, &a, &mut object)
+            let configuration = configuration::Configuration::default();
+            with_view(&mut Vec::new(), &configuration, |view| {
+                super::node_restriction::mutate(view, &a, &mut object)
+            })
         } else {
             run(&node, what, old.as_ref(), &mut object)
         };
         let got = got.err().map(|s| s.message).unwrap_or_default();
         let got = got.split_once("forbidden: ").map_or(got.as_str(), |(_, why)| why);
         assert_eq!(got, expect, "{what} {object}");
+    }
+}
+
+/// Without what precedes the reason.
+fn reason(done: Result<(), Status>) -> String {
+    let why = done.err().map(|status| status.message).unwrap_or_default();
+    why.split_once("forbidden: ").map_or(why.clone(), |(_, why)| why.to_owned())
+}
+
+#[test]
+fn what_is_added() {
+    let zones = json!({"topology.kubernetes.io/region": "r", "topology.kubernetes.io/zone": "z"});
+    let table = [
+        ("CREATE pods ns", json!({"spec": {"nodeName": "one"}}), "/metadata/labels", zones.clone()),
+        ("CREATE pods ns", json!({"spec": {"nodeName": "gone"}}), "/metadata", Value::Null),
+        (
+            "CREATE pods:binding ns p",
+            json!({"target": {"kind": "Node", "name": "one"}}),
+            "/metadata/labels",
+            zones,
+        ),
+        ("CREATE pods:binding ns p", json!({"target": {"name": "one"}}), "/metadata", Value::Null),
+        (
+            "CREATE persistentvolumes",
+            json!({"metadata": {"finalizers": ["x"]}}),
+            "/metadata/finalizers",
+            json!(["x", "kubernetes.io/pv-protection"]),
+        ),
+        (
+            "CREATE persistentvolumeclaims ns",
+            json!({"metadata": {}}),
+            "/metadata/finalizers",
+            json!(["kubernetes.io/pvc-protection"]),
+        ),
+        (
+            "CREATE storage.k8s.io/volumeattributesclasses",
+            json!({}),
+            "/metadata/finalizers",
+            json!(["kubernetes.io/vac-protection"]),
+        ),
+        ("UPDATE persistentvolumeclaims ns c", json!({"metadata": {}}), "/metadata/finalizers", Value::Null),
+    ];
+    for (what, mut object, pointer, expect) in table {
+        run(&admin(), what, None, &mut object).unwrap();
+        assert_eq!(object.pointer(pointer).unwrap_or(&Value::Null), &expect, "{what} {object}");
+    }
+}
+
+#[test]
+fn updates() {
+    const RESIZE: &str = "UPDATE pods:resize ns p";
+    const CLAIM: &str = "UPDATE persistentvolumeclaims ns c";
+    let claim = |size: &str, class: &str| {
+        json!({"status": {"phase": "Bound"},
+        "spec": {"storageClassName": class, "resources": {"requests": {"storage": size}}}})
+    };
+    let pod = |node: &str, generation: i64, cpu: &str| {
+        json!({"metadata": {"generation": generation},
+        "spec": {"nodeName": node, "containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}})
+    };
+    let level = |cpu: &str| {
+        let mut pod = pod("one", cpu.len() as i64, "1");
+        pod["spec"]["resources"] = json!({"requests": {"cpu": cpu}});
+        pod
+    };
+    let init = |cpu: &str| {
+        let mut pod = pod("one", cpu.len() as i64, "1");
+        pod["spec"]["initContainers"] = json!([{"name": "i", "resources": {"requests": {"cpu": cpu}}}]);
+        pod
+    };
+    let signer = |status: Value| json!({"spec": {"signerName": "example.com/a"}, "status": status});
+    let mut pending = claim("1Gi", "wide");
+    pending["status"]["phase"] = "Pending".into();
+    let narrow = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must \
+                  support resize";
+    let table = [
+        (CLAIM, claim("1Gi", "wide"), claim("2Gi", "wide"), ""),
+        (CLAIM, claim("2Gi", "narrow"), claim("1Gi", "narrow"), ""),
+        (CLAIM, claim("1Gi", "narrow"), claim("2Gi", "narrow"), narrow),
+        (CLAIM, claim("1Gi", "narrow"), claim("2Gi", "wide"), narrow),
+        (CLAIM, pending, claim("2Gi", "wide"), "Only bound persistent volume claims can be expanded"),
+        (RESIZE, pod("one", 1, "1"), pod("one", 2, "2"), ""),
+        (
+            RESIZE,
+            pod("one", 1, "1"),
+            pod("one", 2, "2001m"),
+            "node didn't have enough allocatable resources: cpu, requested: 2001, allocatable: 2000",
+        ),
+        (RESIZE, pod("one", 1, "1"), pod("one", 1, "3"), ""),
+        (RESIZE, pod("gone", 1, "1"), pod("gone", 2, "1"), "node \"gone\" not found"),
+        (
+            RESIZE,
+            pod("glass", 1, "1"),
+            pod("glass", 2, "1"),
+            "pod resize is only supported on linux nodes, node \"glass\" is \"windows\"",
+        ),
+        (
+            RESIZE,
+            level("1"),
+            level("10m"),
+            "pod update requires features InPlacePodLevelResourcesVerticalScaling which are not available on node \"one\"",
+        ),
+        (RESIZE, init("1"), init("10m"), ""),
+        (
+            "UPDATE certificates.k8s.io/certificatesigningrequests:approval  r",
+            signer(json!({})),
+            signer(json!({})),
+            "user not permitted to approve requests with signerName \"example.com/a\"",
+        ),
+        (
+            "UPDATE certificates.k8s.io/certificatesigningrequests:status  r",
+            signer(json!({})),
+            signer(json!({"certificate": "eA=="})),
+            "user not permitted to sign requests with signerName \"example.com/a\"",
+        ),
+        (
+            "UPDATE certificates.k8s.io/certificatesigningrequests:status  r",
+            signer(json!({"conditions": null})),
+            signer(json!({})),
+            "",
+        ),
+        (
+            "UPDATE certificates.k8s.io/clustertrustbundles  b",
+            json!({"spec": {"signerName": "example.com/a"}, "metadata": {"name": "b", "finalizers": ["x"]}}),
+            json!({"spec": {"signerName": "example.com/a"}, "metadata": {"name": "b"}}),
+            "",
+        ),
+        (
+            "UPDATE certificates.k8s.io/clustertrustbundles  b",
+            json!({"spec": {"signerName": "example.com/a"}}),
+            json!({"spec": {"signerName": "example.com/a", "trustBundle": "x"}}),
+            "user not permitted to attest for signerName \"example.com/a\"",
+        ),
+        (
+            "UPDATE pods:ephemeralcontainers ns p",
+            json!({"spec": {}}),
+            json!({"spec": {"serviceAccountName": "strict", "ephemeralContainers": [
+                {"name": "e", "envFrom": [{"secretRef": {"name": "theirs"}}]}]}}),
+            "ephemeral container e with envFrom referencing secret.secretName=\"theirs\" is not allowed because service \
+             account strict does not reference that secret",
+        ),
+    ];
+    for (what, old, mut new, expect) in table {
+        let shown = new.to_string();
+        assert_eq!(reason(run(&admin(), what, Some(&old), &mut new)), expect, "{what} {shown}");
+    }
+}
+
+/// Of group `system:masters`, subject `O = system:masters, CN = x`; made with openssl.
+const REQUEST_OF_MASTERS: &str = include_str!("testdata/masters.csr");
+
+#[test]
+fn certificates_of_administrators() {
+    use base64::Engine as _;
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let request = |signer: &str, pem: &str| json!({"spec": {"signerName": signer, "request": encode(pem)}});
+    let client = "kubernetes.io/kube-apiserver-client";
+    let table = [
+        (request("example.com/a", REQUEST_OF_MASTERS), ""),
+        (
+            request(client, REQUEST_OF_MASTERS),
+            "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed",
+        ),
+        (request(client, "x"), "failed to parse CSR: PEM block type must be CERTIFICATE REQUEST"),
+    ];
+    for (mut object, expect) in table {
+        let what = "CREATE certificates.k8s.io/certificatesigningrequests";
+        assert_eq!(reason(run(&admin(), what, None, &mut object)), expect);
+    }
+}
+
+/// Plugins that are off unless asked for.
+#[test]
+fn off_by_default() {
+    let pod = |spec: Value| json!({"metadata": {"name": "p"}, "spec": spec});
+    let anti = |key: &str| {
+        pod(json!({"affinity": {"podAntiAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": key}]}}}))
+    };
+    let service = |ips: Value| json!({"spec": {"externalIPs": ips}});
+    let owned = |blocks: bool| {
+        json!({"metadata": {"name": "x", "ownerReferences": [
+        {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", "blockOwnerDeletion": blocks}]}})
+    };
+    let null = Value::Null;
+    let table = [
+        (
+            "AlwaysDeny",
+            "CREATE secrets ns",
+            &null,
+            json!({}),
+            "admission control is denying all modifications",
+        ),
+        ("AlwaysAdmit", "CREATE secrets ns", &null, json!({}), ""),
+        ("NamespaceExists", "DELETE secrets none x", &null, json!({}), "namespaces \"none\" not found"),
+        ("LimitPodHardAntiAffinityTopology", "CREATE pods ns", &null, anti("kubernetes.io/hostname"), ""),
+        (
+            "LimitPodHardAntiAffinityTopology",
+            "CREATE pods ns",
+            &null,
+            anti("zone"),
+            "affinity.PodAntiAffinity.RequiredDuringScheduling has TopologyKey zone but only key kubernetes.io/hostname \
+             is allowed",
+        ),
+        (
+            "DenyServiceExternalIPs",
+            "CREATE services ns",
+            &null,
+            service(json!(["1.1.1.1"])),
+            "Use of external IPs is denied by admission control",
+        ),
+        (
+            "DenyServiceExternalIPs",
+            "UPDATE services ns s",
+            &service(json!(["1.1.1.1", "2.2.2.2"])),
+            service(json!(["1.1.1.1"])),
+            "",
+        ),
+        ("OwnerReferencesPermissionEnforcement", "CREATE secrets ns", &null, owned(false), ""),
+        (
+            "OwnerReferencesPermissionEnforcement",
+            "CREATE secrets ns",
+            &null,
+            owned(true),
+            "cannot set blockOwnerDeletion if an ownerReference refers to a resource you can't set finalizers on: , <nil>",
+        ),
+        (
+            "OwnerReferencesPermissionEnforcement",
+            "UPDATE secrets ns x",
+            &json!({"metadata": {"name": "x"}}),
+            owned(false),
+            "cannot set an ownerRef on a resource you can't delete: , <nil>",
+        ),
+    ];
+    for (plugin, what, old, mut object, expect) in table {
+        let chain = Chain::new(&[plugin], &[], configuration::Configuration::default());
+        let old = Some(old).filter(|old| !old.is_null());
+        assert_eq!(reason(run_in(&chain, &admin(), what, old, &mut object).0), expect, "{plugin}: {what}");
+    }
+    let chain = Chain::new(
+        &["AlwaysPullImages", "ExtendedResourceToleration"],
+        &["DefaultTolerationSeconds"],
+        configuration::Configuration::default(),
+    );
+    let mut object = pod(json!({"containers": [
+        {"name": "c", "image": "i", "imagePullPolicy": "Never", "resources": {"requests": {"a.com/gpu": "1", "cpu": "1"}}}]}));
+    run_in(&chain, &admin(), "CREATE pods ns", None, &mut object).0.unwrap();
+    assert_eq!(object["spec"]["containers"][0]["imagePullPolicy"], "Always");
+    assert_eq!(
+        object["spec"]["tolerations"],
+        json!([{"key": "a.com/gpu", "operator": "Exists", "effect": "NoSchedule"}])
+    );
+}
+
+#[test]
+fn pod_security() {
+    let pod = |spec: Value| json!({"metadata": {"name": "p"}, "spec": spec});
+    let template = |spec: Value| json!({"metadata": {"name": "p"}, "spec": {"template": {"spec": spec}}});
+    let host = || json!({"hostNetwork": true, "containers": [{"name": "c", "image": "i"}]});
+    let plain = || json!({"containers": [{"name": "c", "image": "i"}]});
+    let refusal = "violates PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true)";
+    let tail = "allowPrivilegeEscalation != false (container \"c\" must set securityContext.allowPrivilegeEscalation=false), \
+                runAsNonRoot != true (pod or container \"c\" must set securityContext.runAsNonRoot=true), seccompProfile \
+                (pod or container \"c\" must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \
+                \"Localhost\")";
+    let warning = format!("would violate PodSecurity \"restricted:v1.20\": {tail}");
+    let of_host =
+        format!("would violate PodSecurity \"restricted:v1.20\": host namespaces (hostNetwork=true), {tail}");
+    let labelled = |labels: &[(&str, &str)]| {
+        let labels =
+            labels.iter().map(|(key, value)| (format!("pod-security.kubernetes.io/{key}"), json!(value)));
+        json!({"metadata": {"name": "ns", "labels": labels.collect::<serde_json::Map<_, _>>()}})
+    };
+    let table: Vec<(&str, Option<Value>, Value, &str, Vec<&str>)> = vec![
+        ("CREATE pods strict", None, pod(plain()), "", vec![&warning]),
+        ("CREATE pods strict", None, pod(host()), refusal, vec![]),
+        ("CREATE pods ns", None, pod(host()), "", vec![]),
+        ("UPDATE pods strict p", Some(pod(host())), pod(host()), "", vec![]),
+        (
+            "UPDATE pods strict p",
+            Some(pod(host())),
+            pod(json!({"hostNetwork": true, "containers": [{"name": "c", "image": "j"}]})),
+            refusal,
+            vec![],
+        ),
+        ("UPDATE pods:status strict p", Some(pod(plain())), pod(host()), "", vec![]),
+        (
+            "UPDATE pods:ephemeralcontainers strict p",
+            Some(pod(host())),
+            pod(json!({"serviceAccountName": "default", "hostNetwork": true,
+                "containers": [{"name": "c", "image": "i"}], "ephemeralContainers": [{"name": "e", "image": "i"}]})),
+            refusal,
+            vec![],
+        ),
+        ("CREATE apps/deployments strict", None, template(host()), "", vec![&of_host]),
+        (
+            "CREATE batch/cronjobs strict",
+            None,
+            json!({"spec": {"jobTemplate": {"spec": {"template": {"spec": plain()}}}}}),
+            "",
+            vec![&warning],
+        ),
+        ("CREATE apps/deployments ns", None, template(host()), "", vec![]),
+        (
+            "CREATE namespaces",
+            None,
+            labelled(&[("enforce", "none")]),
+            "Namespace \"ns\" is invalid: metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"none\": must \
+             be one of privileged, baseline, restricted",
+            vec![],
+        ),
+        (
+            "UPDATE namespaces  ns",
+            Some(labelled(&[("enforce", "none")])),
+            labelled(&[("enforce", "none"), ("audit", "baseline")]),
+            "",
+            vec![],
+        ),
+        (
+            "UPDATE namespaces  ns",
+            Some(labelled(&[])),
+            labelled(&[("enforce", "baseline")]),
+            "",
+            vec![
+                "existing pods in namespace \"ns\" violate the new PodSecurity enforce level \"baseline:latest\"",
+                "a (and 2 other pods): host namespaces",
+                "d: hostPort",
+            ],
+        ),
+        (
+            "UPDATE namespaces  ns",
+            Some(labelled(&[("enforce", "restricted")])),
+            labelled(&[("enforce", "baseline")]),
+            "",
+            vec![],
+        ),
+    ];
+    for (what, old, mut object, expect, warnings) in table {
+        let (done, said) = run_in(&Chain::default(), &admin(), what, old.as_ref(), &mut object);
+        assert_eq!(reason(done), expect, "{what}");
+        assert_eq!(said, warnings, "{what}");
+    }
+}
+
+#[test]
+fn configured() {
+    let read = |plugin: &str, configuration: Value| {
+        let mut to = configuration::Configuration::default();
+        let file = json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration",
+            "plugins": [{"name": plugin, "path": "other.yaml"}]});
+        let open = |path: &str| {
+            assert_eq!(path, "other.yaml");
+            Ok(configuration.to_string())
+        };
+        to.read(&file.to_string(), open).map(|()| to).map_err(|error| error.to_string())
+    };
+    let security = |defaults: Value, exemptions: Value| {
+        let given = json!({"apiVersion": "pod-security.admission.config.k8s.io/v1", "kind": "PodSecurityConfiguration",
+            "defaults": defaults, "exemptions": exemptions});
+        read("PodSecurity", given)
+    };
+    let exempt = json!({"usernames": ["eve"], "namespaces": ["free"], "runtimeClasses": ["vm"]});
+    let set = security(json!({"enforce": "baseline", "warn-version": "v1.20"}), exempt).unwrap();
+    let chain = Chain::new(&[], &["ServiceAccount", "RuntimeClass", "NamespaceLifecycle"], set);
+    let host = |class: Option<&str>| {
+        json!({"metadata": {"name": "p"},
+        "spec": {"hostNetwork": true, "runtimeClassName": class, "containers": []}})
+    };
+    let refusal = "violates PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true)";
+    for (user, namespace, class, expect) in [
+        ("adam", "ns", None, refusal),
+        ("eve", "ns", None, ""),
+        ("adam", "free", None, ""),
+        ("adam", "ns", Some("vm"), ""),
+        ("adam", "ns", Some("other"), refusal),
+    ] {
+        let what = format!("CREATE pods {namespace}");
+        let (done, _) = run_in(&chain, &UserInfo::new(user, &[]), &what, None, &mut host(class));
+        assert_eq!(reason(done), expect, "{user} {namespace} {class:?}");
+    }
+    let mut free =
+        json!({"metadata": {"name": "free", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    assert_eq!(
+        run_in(&chain, &admin(), "CREATE namespaces", None, &mut free).1,
+        [
+            "namespace \"free\" is exempt from Pod Security, and the policy (enforce=restricted:latest) will be ignored"
+        ]
+    );
+    let limited = json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "ResourceQuotaConfiguration",
+        "limitedResources": [{"resource": "pods", "matchContains": ["cpu"]}]});
+    assert_eq!(read("ResourceQuota", limited).unwrap().limited_resources[0].match_contains, ["cpu"]);
+    let faults = [
+        (
+            security(json!({"enforce": "none"}), json!({"usernames": [""], "namespaces": ["a", "a"]})),
+            "reading the configuration of the admission plugin PodSecurity: [defaults.enforce: Invalid value: \"none\": must \
+             be one of privileged, baseline, restricted, exemptions.namespaces[1]: Duplicate value: \"a\", \
+             exemptions.usernames[0]: Invalid value: \"\": username must not be empty]",
+        ),
+        (
+            read("PodSecurity", json!({"kind": "X", "apiVersion": "v1"})),
+            "reading the configuration of the admission plugin PodSecurity: it is of kind \"X\" in \"v1\"; expected \
+             PodSecurityConfiguration in pod-security.admission.config.k8s.io",
+        ),
+        (read("Priority", json!({})), "the admission plugin Priority takes no configuration"),
+        (read("None", json!({})), "the admission configuration names the plugin \"None\", which is unknown"),
+    ];
+    for (got, expect) in faults {
+        assert_eq!(got.unwrap_err(), expect);
     }
 }

@@ -155,7 +155,9 @@ impl Scope<'_> {
             name: if self.name.is_empty() { meta::name(object) } else { self.name },
             ..self.attributes(operation, old, dry_run)
         };
-        self.view(|view| self.server.admission.validate_with(view, &attributes, object))
+        self.view(|view| self.server.admission.validate_with(view, &attributes, object))?;
+        // Webhooks and policies that only look are asked here.
+        self.server.admission.charge(self, &attributes, object).await
     }
 
     /// What admission may look at.
@@ -164,14 +166,22 @@ impl Scope<'_> {
             api::resources().iter().find(|r| r.group == group && r.plural == plural && r.storage.is_some())
         };
         let storage = &self.server.storage;
+        let pods = stored("", "pods");
         look(&admission::View {
             get: &|group, plural, namespace, name| {
                 storage.read(stored(group, plural)?, namespace, name).ok().flatten()
             },
+            kept: &|group, plural, namespace, name| storage.kept(stored(group, plural)?, namespace, name),
+            list: &|group, plural, namespace| {
+                stored(group, plural).map(|r| storage.kept_all(r, namespace)).unwrap_or_default()
+            },
+            pods: &|namespace| pods.map(|r| storage.read_all(r, namespace)).unwrap_or_default(),
             phase: &|name| storage.field(stored("", "namespaces")?, "", name, "status.phase").ok().flatten(),
-            list: &|group, plural| stored(group, plural).map(|r| storage.read_all(r, "")).unwrap_or_default(),
+            labels: &|group, plural, namespace, name| storage.labels(stored(group, plural)?, namespace, name),
             may: &|attributes| self.server.authorizer.decide(self.user, attributes).is_allowed(),
+            warn: &|text| self.warnings.add(text),
             entropy: &*self.server.entropy,
+            configuration: self.server.admission.configuration(),
         })
     }
 
@@ -181,7 +191,6 @@ impl Scope<'_> {
         }
     }
 
-            configuration: self.server.admission.configuration(),
     /// Creates an object. `object` is decoded, defaulted and in the resource's version.
     pub async fn create(&self, object: Value, options: &WriteOptions) -> Result<Outcome, Status> {
         self.create_as(object, options, Owners::Recorded).await
@@ -362,6 +371,7 @@ impl Scope<'_> {
         old: Value,
         mut new: Value,
         options: &WriteOptions,
+        owners: Owners,
     ) -> Result<Option<Outcome>, Status> {
         self.check_uid(key, &new, meta::text(&old, "uid"))?;
         let given = meta::resource_version(&new)?;
@@ -371,7 +381,6 @@ impl Scope<'_> {
                 let error = field::Error::invalid(
                     &path.child("resourceVersion"),
                     0,
-        owners: Owners,
                     "must be specified for an update",
                 );
                 let (group, plural) = (&self.resource.group, &self.resource.plural);

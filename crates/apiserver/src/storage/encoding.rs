@@ -15,6 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use etcd::KeyValue;
+use serde_json::Value;
 
 /// A watch frame and where its parts lie.
 #[derive(Clone, Debug)]
@@ -175,6 +176,7 @@ pub struct Cell {
     frame: Mutex<Option<Frame>>,
     read_lately: AtomicBool,
     fields: OnceLock<BTreeMap<String, String>>,
+    object: OnceLock<Option<Arc<Value>>>,
     owner: Arc<Encodings>,
 }
 
@@ -246,11 +248,22 @@ impl Encodings {
         read(self.cell(kv).fields.get_or_init(make))
     }
 
+    /// The decoded object of a key-value, decoded once; `None` if that is impossible. For kinds of which there are
+    /// few objects, since nothing limits what is kept.
+    pub fn object(
+        self: &Arc<Self>,
+        kv: &KeyValue,
+        make: impl FnOnce() -> Option<Value>,
+    ) -> Option<Arc<Value>> {
+        self.cell(kv).object.get_or_init(|| make().map(Arc::new)).clone()
+    }
+
     fn cell(self: &Arc<Self>, kv: &KeyValue) -> Arc<Cell> {
         kv.derived.get_or_init(|| Cell {
             frame: Mutex::new(None),
             read_lately: AtomicBool::new(false),
             fields: OnceLock::new(),
+            object: OnceLock::new(),
             owner: self.clone(),
         })
     }

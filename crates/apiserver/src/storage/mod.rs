@@ -86,6 +86,50 @@ impl Storage {
         decoded.collect()
     }
 
+    /// The newest version of an object, decoded once for all who ask, without managed fields. For kinds of which
+    /// there are few objects and that many writes look at: what is decoded stays as long as the revision.
+    pub fn kept(&self, resource: &Resource, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        self.keep(resource, &*self.get(resource, namespace, name).ok()??)
+    }
+
+    /// [`Storage::kept`] of every object of a resource, in one namespace if one is given.
+    pub fn kept_all(&self, resource: &Resource, namespace: &str) -> Vec<Arc<Value>> {
+        self.all(resource, namespace).iter().filter_map(|kv| self.keep(resource, kv)).collect()
+    }
+
+    /// The newest versions of every object of a resource, in one namespace if one is given.
+    pub fn all(&self, resource: &Resource, namespace: &str) -> Vec<Arc<KeyValue>> {
+        let Ok(prefix) = prefix(resource, namespace) else { return Vec::new() };
+        self.store.range(&etcd::Range::prefix(prefix)).map(|r| r.kvs).unwrap_or_default()
+    }
+
+    /// Whether there is any object of a resource, in one namespace if one is given.
+    pub fn has_any(&self, resource: &Resource, namespace: &str) -> bool {
+        let Ok(prefix) = prefix(resource, namespace) else { return false };
+        let one = etcd::Range { limit: 1, ..etcd::Range::prefix(prefix) };
+        self.store.range(&one).is_ok_and(|found| !found.kvs.is_empty())
+    }
+
+    /// [`Storage::kept`] of a version at hand.
+    pub fn keep(&self, resource: &Resource, kv: &KeyValue) -> Option<Arc<Value>> {
+        self.encodings.object(kv, || {
+            let mut object = self.decode(resource, kv).ok()?;
+            meta::set(&mut object, "managedFields", None);
+            Some(object)
+        })
+    }
+
+    /// The labels of an object, read without decoding it; `None` if it is not there.
+    pub fn labels(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Option<BTreeMap<String, String>> {
+        let kv = self.get(resource, namespace, name).ok()??;
+        Some(scan::labels(&kv.value).map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    }
+
     /// A stored object as a value in the resource's version, with its resourceVersion.
     pub fn decode(&self, resource: &Resource, kv: &KeyValue) -> Result<Value, Status> {
         let mut value = decode(resource, &kv.value)?;

@@ -28,7 +28,7 @@ fn forbidden(scope: &Scope<'_>, object: &Value, why: &str) -> Status {
 }
 
 /// Owner references and finalizers are the garbage collector's business.
-fn only_owners_change(new: &Value, old: &Value) -> bool {
+pub fn only_owners_change(new: &Value, old: &Value) -> bool {
     let rest = |object: &Value| {
         let mut object = object.clone();
         for field in ["ownerReferences", "finalizers", "managedFields"] {
