@@ -4,14 +4,15 @@ use std::sync::atomic::Ordering;
 
 use http::{HeaderValue, Request, Response, header};
 
+use crate::bootstrap::HOOKS;
 use crate::request::{Query, RequestInfo};
 use crate::response;
 use crate::server::{ApiServer, Body};
 
-/// A name and what it finds wrong.
-type Check = (&'static str, fn(&ApiServer) -> Result<(), String>);
+/// Says what is wrong.
+type Check = fn(&ApiServer) -> Result<(), String>;
 
-fn ping(_: &ApiServer) -> Result<(), String> {
+fn good(_: &ApiServer) -> Result<(), String> {
     Ok(())
 }
 
@@ -21,23 +22,49 @@ fn etcd(server: &ApiServer) -> Result<(), String> {
     store.range(&etcd::Range::key("/registry/health")).map(|_| ()).map_err(|e| e.to_string())
 }
 
-fn bootstrapped(server: &ApiServer) -> Result<(), String> {
+/// What is kept in memory is level with the store: there is no other cache.
+fn informers(server: &ApiServer) -> Result<(), String> {
     if server.ready.load(Ordering::Acquire) { Ok(()) } else { Err("not finished".into()) }
 }
 
 fn shutdown(server: &ApiServer) -> Result<(), String> {
-    if server.shutdown.is_cancelled() { Err("process is shutting down".into()) } else { Ok(()) }
+    if server.terminating.load(Ordering::Acquire) { Err("process is shutting down".into()) } else { Ok(()) }
 }
 
-const HEALTHZ: &[Check] =
-    &[("ping", ping), ("etcd", etcd), ("poststarthook/rbac/bootstrap-roles", bootstrapped)];
-const LIVEZ: &[Check] = &[("ping", ping), ("etcd", etcd)];
-const READYZ: &[Check] = &[
-    ("ping", ping),
-    ("etcd", etcd),
-    ("poststarthook/rbac/bootstrap-roles", bootstrapped),
-    ("shutdown", shutdown),
-];
+const FIRST: [(&str, Check); 3] = [("ping", good), ("log", good), ("etcd", etcd)];
+const READY: [(&str, Check); 3] =
+    [("etcd-readiness", etcd), ("informer-sync", informers), ("shutdown", shutdown)];
+const HOOK: &str = "poststarthook/";
+
+/// The checks of `healthz`, `livez` or `readyz`, in upstream's order.
+fn names(root: &str) -> Vec<String> {
+    let ready = |from: usize, to: usize| READY[from..to].iter().filter(|_| root == "readyz");
+    let first = FIRST.iter().chain(ready(0, 2)).map(|(name, _)| name.to_string());
+    let hooks = HOOKS.iter().map(|name| format!("{HOOK}{name}"));
+    first.chain(hooks).chain(ready(2, 3).map(|(name, _)| name.to_string())).collect()
+}
+
+fn check(server: &ApiServer, root: &str, name: &str) -> Result<(), String> {
+    let result = match name.strip_prefix(HOOK) {
+        Some(hook) if server.hook_is_finished(hook) => Ok(()),
+        Some(_) => Err("not finished".into()),
+        None => {
+            let found = FIRST.iter().chain(&READY).find(|(known, _)| *known == name);
+            found.map_or_else(|| Err("no such check".into()), |(_, check)| check(server))
+        }
+    };
+    server.metrics.checked(root, name, result.is_ok());
+    result
+}
+
+/// Every path that [`handle`] answers.
+pub fn paths() -> Vec<String> {
+    let of = |root: &'static str| {
+        let below = names(root).into_iter().map(move |name| format!("/{root}/{name}"));
+        [format!("/{root}")].into_iter().chain(below)
+    };
+    ["healthz", "livez", "readyz"].into_iter().flat_map(of).collect()
+}
 
 /// Answers the health paths; `None` for others.
 pub fn handle(
@@ -48,31 +75,29 @@ pub fn handle(
 ) -> Option<Response<Body>> {
     let path = info.path.strip_prefix('/')?;
     let (root, name) = path.split_once('/').unwrap_or((path, ""));
-    let checks = match root {
-        "healthz" => HEALTHZ,
-        "livez" => LIVEZ,
-        "readyz" => READYZ,
-        _ => return None,
-    };
-    if name.is_empty() {
-        return Some(all(server, root, checks, query));
+    if !matches!(root, "healthz" | "livez" | "readyz") {
+        return None;
     }
-    let (_, check) = checks.iter().find(|(n, _)| *n == name)?;
-    Some(match check(server) {
+    let names = names(root);
+    if name.is_empty() {
+        return Some(all(server, root, &names, query));
+    }
+    names.iter().find(|known| *known == name)?;
+    Some(match check(server, root, name) {
         Ok(()) => plain(200, "ok".into()),
         Err(why) => response::text(500, &format!("internal server error: {why}")),
     })
 }
 
-fn all(server: &ApiServer, root: &str, checks: &[Check], query: &Query) -> Response<Body> {
+fn all(server: &ApiServer, root: &str, names: &[String], query: &Query) -> Response<Body> {
     let (mut out, mut failed) = (String::new(), Vec::new());
     let excluded: Vec<&str> = query.all("exclude").collect();
-    for (name, check) in checks {
-        if excluded.contains(name) {
+    for name in names {
+        if excluded.contains(&name.as_str()) {
             out.push_str(&format!("[+]{name} excluded: ok\n"));
             continue;
         }
-        match check(server) {
+        match check(server, root, name) {
             Ok(()) => out.push_str(&format!("[+]{name} ok\n")),
             Err(why) => {
                 // Anybody may ask; why it failed is for the log.
@@ -83,7 +108,7 @@ fn all(server: &ApiServer, root: &str, checks: &[Check], query: &Query) -> Respo
     }
     let unknown: Vec<String> = excluded
         .iter()
-        .filter(|name| !checks.iter().any(|(n, _)| n == *name))
+        .filter(|name| !names.iter().any(|known| known == *name))
         .map(|name| format!("{name:?}"))
         .collect();
     if !unknown.is_empty() {

@@ -20,7 +20,7 @@ pub const GZIP_FROM: usize = 128 * 1024;
 
 /// A connection's body as ours.
 pub fn incoming(incoming: hyper::body::Incoming) -> Body {
-    incoming.map_err(Into::into).boxed_unsync()
+    crate::server::drained(incoming.map_err(Into::into).boxed_unsync())
 }
 
 /// Reads a request's body, up to `limit` bytes.

@@ -20,6 +20,7 @@ pub fn config(anonymous: bool) -> Config {
     let verifier = service_account::Verifier::new(vec![ISSUER.into()], vec![ISSUER.into()], keys, true);
     let mut config = Config::new(authentication::Config {
         anonymous,
+        request_header: None,
         x509: None,
         service_accounts: Some(Arc::new(verifier)),
         token_file: Some(
@@ -308,8 +309,9 @@ async fn impersonation() {
         (fault.0, fault.2.as_str()),
         (
             403,
-            "users \"joe\" is forbidden: User \"jane\" cannot impersonate resource \"users\" in API group \"\" at \
-               the cluster scope"
+            "selfsubjectreviews.authentication.k8s.io is forbidden: User \"jane\" cannot \
+               impersonate-on:user-info:create resource \"selfsubjectreviews\" in API group \
+               \"authentication.k8s.io\" at the cluster scope"
         )
     );
     let fault = ask(&world, "POST", me, &[root, ("impersonate-group", "g")], review.clone()).await.fault();

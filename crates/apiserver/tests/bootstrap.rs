@@ -40,13 +40,50 @@ async fn objects_from_the_start() {
     assert!(has("rolebindings") && has("deployments") && has("pods/log"));
 }
 
-/// A second start finds everything as it was, and writes nothing.
+/// A second start finds everything as it was, and writes nothing but that it is there: its address and its Lease.
 #[tokio::test]
-async fn a_second_start_writes_nothing() {
+async fn a_second_start_writes_that_it_is_there() {
     let world = cluster(true).await;
     let before = world.store.revision();
     apiserver::bootstrap::run(&world.server).await.unwrap();
-    assert_eq!(world.store.revision(), before);
+    assert_eq!(world.store.revision(), before + 2);
+}
+
+/// Two servers on one store: the `kubernetes` Service leads to both, until one leaves.
+#[tokio::test]
+async fn several_servers() {
+    let world = cluster(true).await;
+    let mut other = config(true);
+    other.advertise = Some(([192, 0, 2, 10].into(), 6443));
+    other.hostname = "second".into();
+    let other = world.another(other);
+    apiserver::bootstrap::run(&other).await.unwrap();
+    let endpoints = "/api/v1/namespaces/default/endpoints/kubernetes";
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
+    let ips = |e: &Value| {
+        let list = e["subsets"][0]["addresses"].as_array().cloned().unwrap_or_default();
+        list.iter().map(|a| a["ip"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    until(&world, endpoints, |e| ips(e) == ["192.0.2.10", "192.0.2.7"]).await;
+    until(&world, slices, |s| s["endpoints"].as_array().is_some_and(|e| e.len() == 2)).await;
+    assert!(world.store.get(b"/registry/masterleases/192.0.2.10").is_some());
+    let leases = world.get("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases").await.ok();
+    let mut hosts: Vec<_> = leases["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|l| l["metadata"]["labels"]["apiserver.kubernetes.io/identity"] == "kube-apiserver")
+        .map(|l| l["metadata"]["labels"]["kubernetes.io/hostname"].as_str().unwrap().to_owned())
+        .collect();
+    hosts.sort();
+    assert_eq!(hosts, ["localhost", "second"]);
+    // The second leaves, and says so.
+    apiserver::bootstrap::leave(&other).await.unwrap();
+    until(&world, endpoints, |e| ips(e) == ["192.0.2.7"]).await;
+    other.stop();
+    // The first one's address stays even if somebody takes it out of the store.
+    world.store.delete(etcd::KeyRange::key("/registry/masterleases/192.0.2.7")).await.unwrap();
+    until(&world, endpoints, |e| ips(e) == ["192.0.2.7"]).await;
 }
 
 /// Waits until a GET says what is expected.
@@ -93,17 +130,32 @@ async fn ready_only_when_all_is_there() {
         answer.text
     );
     assert!(answer.text.ends_with("readyz check failed\n"), "{}", answer.text);
-    assert_eq!(world.get("/livez").await.text, "ok");
+    assert_eq!((world.get("/livez").await.code, world.get("/livez/ping").await.code), (500, 200));
     apiserver::bootstrap::run(&world.server).await.unwrap();
-    assert_eq!(world.get("/readyz").await.text, "ok");
+    for page in ["/livez", "/readyz", "/healthz"] {
+        assert_eq!(world.get(page).await.text, "ok", "{page}");
+    }
     let verbose = world.get("/readyz?verbose&exclude=ping&exclude=none").await.text;
-    assert_eq!(
-        verbose,
-        "[+]ping excluded: ok\n[+]etcd ok\n[+]poststarthook/rbac/bootstrap-roles ok\n[+]shutdown ok\n\
-         warn: some health checks cannot be excluded: no matches for \"none\"\nreadyz check passed\n"
-    );
+    let begin = "[+]ping excluded: ok\n[+]log ok\n[+]etcd ok\n[+]etcd-readiness ok\n[+]informer-sync ok\n";
+    let end = "[+]shutdown ok\nwarn: some health checks cannot be excluded: no matches for \"none\"\n\
+               readyz check passed\n";
+    assert!(verbose.starts_with(begin) && verbose.ends_with(end), "{verbose}");
+    assert!(verbose.contains("[+]poststarthook/rbac/bootstrap-roles ok\n"), "{verbose}");
+    let alive = world.get("/livez?verbose").await.text;
+    assert!(!alive.contains("shutdown") && alive.ends_with("livez check passed\n"), "{alive}");
     assert_eq!(world.get("/readyz/etcd").await.text, "ok");
     assert_eq!(world.get("/readyz/none").await.code, 404);
+    // The end is announced before it comes.
+    world.server.begin_shutdown();
+    assert_eq!((world.get("/readyz").await.code, world.get("/livez").await.code), (500, 200));
+    let indicators = world.get("/metrics/slis").await.text;
+    for line in [
+        "kubernetes_healthcheck{name=\"shutdown\",type=\"readyz\"} 0\n",
+        "kubernetes_healthchecks_total{name=\"shutdown\",status=\"error\",type=\"readyz\"} 1\n",
+        "kubernetes_healthcheck{name=\"ping\",type=\"livez\"} 1\n",
+    ] {
+        assert!(indicators.contains(line), "{line}{indicators}");
+    }
 }
 
 #[tokio::test]
@@ -159,6 +211,8 @@ async fn metrics() {
         "# TYPE apiserver_request_total counter\n",
         "apiserver_current_inflight_requests{request_kind=\"readOnly\"} 1\n",
         "process_resident_memory_bytes ",
+        "apiserver_flowcontrol_nominal_limit_seats{priority_level=\"workload-low\"} 245\n",
+        "kubernetes_feature_enabled{name=\"WatchList\",stage=\"BETA\"} 1\n",
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }

@@ -6,6 +6,7 @@ mod bad_input;
 mod bootstrap;
 mod crud;
 mod delete;
+mod discovery;
 mod kubectl;
 mod list;
 mod pods;

@@ -78,6 +78,7 @@ impl World {
     pub async fn new() -> Self {
         let authentication = authentication::Config {
             anonymous: true,
+            request_header: None,
             x509: None,
             service_accounts: None,
             token_file: None,
@@ -111,6 +112,12 @@ impl World {
         let server =
             ApiServer::build(config, store.clone(), clock.clone(), Arc::new(Counter(AtomicU64::new(1))));
         Self { server, store, clock, writer: Some(writer), _directory: directory }
+    }
+
+    /// Another server on the same store.
+    pub fn another(&self, config: Config) -> Arc<ApiServer> {
+        let random = Arc::new(Counter(AtomicU64::new(2)));
+        ApiServer::build(config, self.store.clone(), self.clock.clone(), random)
     }
 
     pub fn advance(&self, seconds: i64) {
@@ -167,7 +174,12 @@ impl World {
 
     /// Opens a watch.
     pub async fn watch(&self, path: &str) -> Events {
-        let response = self.raw("GET", path, &[], Vec::new()).await;
+        self.watch_as(path, "application/json").await
+    }
+
+    /// Opens a watch whose frames are lines of JSON.
+    pub async fn watch_as(&self, path: &str, accept: &str) -> Events {
+        let response = self.raw("GET", path, &[("accept", accept)], Vec::new()).await;
         assert_eq!(response.status(), 200);
         Events { body: response.into_body(), rest: String::new() }
     }

@@ -1,15 +1,17 @@
-//! Who is asking? [`Authenticator::identify`] tries the client certificate, then the bearer token, and only
-//! where neither was offered the anonymous user. A credential that was offered and is not good is 401, never
+//! Who is asking? [`Authenticator::identify`] tries a proxy's headers, the client certificate, then the bearer
+//! token, and only where none was offered the anonymous user. A credential that was offered and is not good is 401, never
 //! anonymous.
 //!
-//! One file per kind of credential: [`x509`], [`service_account`] (over [`jwt`]), [`token_file`],
-//! [`bootstrap_token`]. [`impersonation`] lets one user act as another, [`issuer`] publishes the keys.
-//! Not here: OIDC, webhooks, the request-header proxy.
+//! One file per kind of credential: [`request_header`], [`x509`], [`service_account`] (over [`jwt`]),
+//! [`legacy_token`], [`token_file`], [`bootstrap_token`]. [`impersonation`] lets one user act as another, [`issuer`] publishes the keys.
+//! Not here: OIDC, webhooks.
 
 pub mod bootstrap_token;
 pub mod impersonation;
 pub mod issuer;
 pub mod jwt;
+pub mod legacy_token;
+pub mod request_header;
 pub mod service_account;
 pub mod token_file;
 pub mod x509;
@@ -46,8 +48,11 @@ pub struct Authenticated {
 }
 
 /// How users prove who they are. Absent parts are off.
+#[derive(Default)]
 pub struct Config {
     pub anonymous: bool,
+    /// A proxy that is believed; its headers come before any other credential.
+    pub request_header: Option<request_header::Verifier>,
     pub x509: Option<Arc<x509::Verifier>>,
     pub service_accounts: Option<Arc<service_account::Verifier>>,
     pub token_file: Option<token_file::Tokens>,
@@ -84,11 +89,14 @@ impl Authenticator {
         match peer {
             Peer::Identity(user) => return Ok(Arc::new(user.clone())),
             Peer::Tls { certificates, .. } if !certificates.is_empty() => {
-                if let Some(verifier) = &self.config.x509 {
-                    match verifier.authenticate(certificates, now) {
-                        Ok(Some(user)) => return Ok(user),
-                        Ok(None) => {}
-                        Err(e) => failure = Some(e),
+                let proxy =
+                    || Some(self.config.request_header.as_ref()?.authenticate(certificates, headers, now));
+                let own = || Some(self.config.x509.as_ref()?.authenticate(certificates, now));
+                for ask in [&proxy as &dyn Fn() -> Option<Result<_, String>>, &own] {
+                    match ask() {
+                        Some(Ok(Some(user))) => return Ok(user),
+                        Some(Err(e)) => failure = Some(e),
+                        Some(Ok(None)) | None => {}
                     }
                 }
             }
@@ -151,6 +159,11 @@ impl Authenticator {
         self.config.service_accounts.as_ref()
     }
 
+    /// The proxy that is believed, if there is one.
+    pub fn request_header(&self) -> Option<&request_header::Verifier> {
+        self.config.request_header.as_ref()
+    }
+
     /// The certificates that clients' certificates must come from, in PEM.
     pub fn client_ca(&self) -> Option<String> {
         self.config.x509.as_ref().map(|v| v.ca_pem())
@@ -168,6 +181,29 @@ fn authenticated(mut user: UserInfo) -> Arc<UserInfo> {
         user.groups.push(AUTHENTICATED.into());
     }
     Arc::new(user)
+}
+
+/// Equal, compared without a short cut, so that time tells nothing about a secret but its length.
+fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |d, (a, b)| d | (a ^ b)) == 0
+}
+
+/// Percent-decoded; a key with a broken escape stays as it is.
+fn unescape(key: &str) -> String {
+    let mut out = Vec::with_capacity(key.len());
+    let mut bytes = key.bytes();
+    while let Some(b) = bytes.next() {
+        if b != b'%' {
+            out.push(b);
+            continue;
+        }
+        let digit = |b: Option<u8>| b.and_then(|b| (b as char).to_digit(16));
+        match (digit(bytes.next()), digit(bytes.next())) {
+            (Some(high), Some(low)) => out.push((high * 16 + low) as u8),
+            _ => return key.to_owned(),
+        }
+    }
+    String::from_utf8(out).unwrap_or_else(|_| key.to_owned())
 }
 
 /// The token of an `Authorization: Bearer` header, or of a WebSocket's protocol list (browsers cannot set the

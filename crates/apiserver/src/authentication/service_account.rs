@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{Authenticated, CREDENTIAL_ID, Lookup, UserInfo, authenticated, jwt};
+use super::{Authenticated, CREDENTIAL_ID, Lookup, UserInfo, authenticated, jwt, legacy_token};
 
 /// A requested life of exactly this many seconds, bound to a pod, comes from an old client's projected volume;
 /// such a token gets [`EXTENDED_SECONDS`] and is only complained about in between.
@@ -142,12 +142,17 @@ pub fn groups(namespace: &str) -> [String; 2] {
 /// Issues tokens.
 pub struct Issuer {
     pub issuer: String,
+    /// `--service-account-max-token-expiration`, in seconds: longer lives are cut off.
+    pub longest_seconds: Option<i64>,
+    /// `--service-account-extend-token-expiration`: tokens of old clients last [`EXTENDED_SECONDS`].
+    pub extend: bool,
     key: ArcSwap<jwt::SigningKey>,
 }
 
 impl Issuer {
     pub fn new(issuer: impl Into<String>, key: jwt::SigningKey) -> Self {
-        Self { issuer: issuer.into(), key: ArcSwap::from_pointee(key) }
+        let key = ArcSwap::from_pointee(key);
+        Self { issuer: issuer.into(), longest_seconds: None, extend: true, key }
     }
 
     /// Signs with another key from now on.
@@ -200,6 +205,8 @@ pub struct Verifier {
     keys: ArcSwap<Vec<Arc<jwt::VerifyingKey>>>,
     /// `--service-account-lookup`: whether the objects behind a token must still exist.
     lookup: bool,
+    /// Secrets whose tokens were used.
+    pub legacy_used: legacy_token::Used,
 }
 
 impl Verifier {
@@ -210,7 +217,8 @@ impl Verifier {
         lookup: bool,
     ) -> Self {
         let keys = keys.into_iter().map(Arc::new).collect();
-        Self { issuers, audiences, keys: ArcSwap::from_pointee(keys), lookup }
+        let keys = ArcSwap::from_pointee(keys);
+        Self { issuers, audiences, keys, lookup, legacy_used: legacy_token::Used::default() }
     }
 
     /// Verifies with other keys from now on.
@@ -243,7 +251,20 @@ impl Verifier {
             #[serde(default)]
             iss: String,
         }
-        if !jwt::unverified_claims::<Claimed>(token).is_some_and(|c| self.issuers.contains(&c.iss)) {
+        let Some(claimed) = jwt::unverified_claims::<Claimed>(token) else { return Ok(None) };
+        let wanted = audiences.unwrap_or(&self.audiences);
+        if claimed.iss == legacy_token::ISSUER {
+            // It names no audience: it is for the API server.
+            let shared: Vec<String> = self.audiences.iter().filter(|a| wanted.contains(a)).cloned().collect();
+            if shared.is_empty() && !self.audiences.is_empty() {
+                return Err(format!("token is for {:?} and not for {wanted:?}", self.audiences));
+            }
+            let lookup = self.lookup.then_some(lookup);
+            let user = legacy_token::authenticate(token, &self.keys.load(), lookup, &self.legacy_used)?;
+            let authenticated = Authenticated { user, audiences: shared };
+            return Ok(Some(Verified { authenticated, expires: Timestamp::MAX }));
+        }
+        if !self.issuers.contains(&claimed.iss) {
             return Ok(None);
         }
         let claims: Claims = jwt::verify(token, &self.keys.load()).map_err(|e| e.to_string())?;
@@ -252,7 +273,6 @@ impl Verifier {
         }
         // Tokens of old have no audience: they are for the API server.
         let own = if claims.aud.is_empty() { &self.audiences } else { &claims.aud };
-        let wanted = audiences.unwrap_or(&self.audiences);
         let shared: Vec<String> = own.iter().filter(|a| wanted.contains(a)).cloned().collect();
         if shared.is_empty() && !self.audiences.is_empty() {
             return Err(format!("token audiences {own:?} is invalid for the target audiences {wanted:?}"));

@@ -70,6 +70,7 @@ fn authenticator(keys: Vec<jwt::VerifyingKey>, anonymous: bool) -> Authenticator
     let verifier = service_account::Verifier::new(vec![ISSUER.into()], vec!["api".into()], keys, true);
     Authenticator::new(Config {
         anonymous,
+        request_header: None,
         x509: None,
         service_accounts: Some(Arc::new(verifier)),
         token_file: Some(token_file::Tokens::parse("secret,jane,42,\"dev,ops\"\nplain,joe,7\n").unwrap()),
@@ -397,6 +398,7 @@ fn client_certificates() {
     let verifier = Arc::new(x509::Verifier::new(own.pem.as_bytes()).unwrap());
     let a = Authenticator::new(Config {
         anonymous: true,
+        request_header: None,
         x509: Some(verifier.clone()),
         service_accounts: None,
         token_file: Some(token_file::Tokens::parse("secret,jane,42").unwrap()),

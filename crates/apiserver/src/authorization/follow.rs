@@ -64,7 +64,7 @@ impl Followed {
 }
 
 /// Resources that are known together: all of them level with the store, or none.
-struct Set {
+pub(crate) struct Set {
     resources: Vec<&'static Resource>,
     /// Everything through this revision has been taken in.
     seen: AtomicI64,
@@ -73,11 +73,11 @@ struct Set {
 }
 
 impl Set {
-    fn new(resources: Vec<&'static Resource>) -> Self {
+    pub(crate) fn new(resources: Vec<&'static Resource>) -> Self {
         Self { resources, seen: AtomicI64::new(0), streams: Mutex::default() }
     }
 
-    fn catch_up(
+    pub(crate) fn catch_up(
         &self,
         store: &Store,
         revision: i64,

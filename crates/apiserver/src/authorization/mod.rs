@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use apimachinery::status::Status;
 
+pub(crate) use self::follow::Set;
 use crate::request::{RequestInfo, UserInfo};
 
 /// The group whose members may do everything, whatever the stored roles say.
@@ -70,6 +71,12 @@ pub enum Reason {
     /// The binding that allows, and which of its subjects is the user.
     Binding(Arc<rbac::Binding>, usize),
     Text(String),
+}
+
+impl From<String> for Reason {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
 }
 
 impl Reason {

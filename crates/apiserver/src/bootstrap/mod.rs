@@ -4,8 +4,9 @@
 //! [`run`] brings all of it about through the same way as any request. Afterwards a task that ends with the
 //! server follows the few objects that must not go, and sums up aggregated cluster roles.
 
-mod flow_control;
+pub(crate) mod flow_control;
 pub mod policy;
+mod presence;
 pub mod reconcile;
 mod system;
 
@@ -31,31 +32,74 @@ type Reconcile = fn(&Value, &Value) -> Change;
 /// How long to wait before trying again what did not work.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Brings everything about, then marks the server ready and leaves a task behind that keeps it so.
+/// The steps of [`run`], as upstream's post-start hooks: their health checks are named after them.
+pub const HOOKS: [&str; 10] = [
+    "start-system-namespaces-controller",
+    "start-cluster-authentication-info-controller",
+    "start-kube-apiserver-identity-lease-controller",
+    "start-kube-apiserver-identity-lease-garbage-collector",
+    "start-legacy-token-tracking-controller",
+    "rbac/bootstrap-roles",
+    "scheduling/bootstrap-system-priority-classes",
+    "priority-and-fairness-config-producer",
+    "priority-and-fairness-config-consumer",
+    "bootstrap-controller",
+];
+
+/// Brings everything about, then marks the server ready and leaves tasks behind that keep it so.
 ///
 /// # Errors
 /// The first write that was refused.
 pub async fn run(server: &Arc<ApiServer>) -> Result<(), Status> {
+    let done = |hooks: &[&str]| server.finish_hooks(hooks);
     // From before the first look, so that nothing is missed.
     let watches = watches(server);
     ensure_all(server, system::namespaces(), reconcile::leave).await?;
+    done(&["start-system-namespaces-controller"]);
     let (roles, bindings) = policy::objects().into_iter().partition(|o| o.get("roleRef").is_none());
     ensure_all(server, roles, reconcile::role).await?;
     ensure_all(server, bindings, reconcile::binding).await?;
     sum_up_roles(server).await?;
+    done(&["rbac/bootstrap-roles"]);
     ensure_all(server, system::priority_classes(), reconcile::leave).await?;
+    done(&["scheduling/bootstrap-system-priority-classes"]);
     ensure_all(server, flow_control::objects(), reconcile::automatic).await?;
+    done(&["priority-and-fairness-config-producer", "priority-and-fairness-config-consumer"]);
+    ensure_all(server, system::legacy_tokens(server), reconcile::leave).await?;
+    done(&["start-legacy-token-tracking-controller"]);
+    let presence = presence::appear(server).await?;
+    done(&[
+        "start-kube-apiserver-identity-lease-controller",
+        "start-kube-apiserver-identity-lease-garbage-collector",
+    ]);
     keep(server).await?;
+    done(&["bootstrap-controller", "start-cluster-authentication-info-controller"]);
     server.ready.store(true, Ordering::Release);
     tokio::spawn(follow(server.clone(), watches));
+    tokio::spawn(presence.keep(server.clone()));
     Ok(())
+}
+
+/// Before the server ends: nobody finds it any more through the `kubernetes` Service.
+///
+/// # Errors
+/// What the store or the chain refused.
+pub async fn leave(server: &Arc<ApiServer>) -> Result<(), Status> {
+    server.begin_shutdown();
+    presence::disappear(server).await
 }
 
 /// What must not go or change while the server runs.
 async fn keep(server: &Arc<ApiServer>) -> Result<(), Status> {
     ensure_all(server, system::namespaces(), reconcile::leave).await?;
-    ensure_all(server, system::kubernetes_service(server), reconcile::contain).await?;
+    keep_endpoints(server).await?;
     ensure_all(server, system::authentication(server), reconcile::contain).await
+}
+
+/// The `kubernetes` Service leads to every server that lives.
+async fn keep_endpoints(server: &Arc<ApiServer>) -> Result<(), Status> {
+    ensure_all(server, system::kubernetes_service(server), reconcile::contain).await?;
+    ensure_all(server, system::endpoints(server), reconcile::endpoints).await
 }
 
 fn watches(server: &ApiServer) -> Vec<WatchStream> {
@@ -70,6 +114,7 @@ fn watches(server: &ApiServer) -> Vec<WatchStream> {
             .and_then(|r| crate::storage::range(r, "default", Some("kubernetes")).ok());
         ranges.extend(range);
     }
+    ranges.push(presence::range());
     ranges.into_iter().map(|range| store.watch(Watch::new(range).start_revision(from))).collect()
 }
 

@@ -33,6 +33,14 @@ pub fn contain(existing: &Value, expected: &Value) -> Change {
     Change::Update(new)
 }
 
+/// As [`contain`]; the family of an EndpointSlice cannot be changed.
+pub fn endpoints(existing: &Value, expected: &Value) -> Change {
+    match existing["addressType"] == expected["addressType"] {
+        true => contain(existing, expected),
+        false => Change::Recreate,
+    }
+}
+
 /// As [`contain`], as long as nobody has turned updates off by annotation (KEP-1040).
 pub fn automatic(existing: &Value, expected: &Value) -> Change {
     const KEY: &str = "apf.kubernetes.io/autoupdate-spec";

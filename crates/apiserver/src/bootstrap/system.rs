@@ -36,58 +36,112 @@ pub fn priority_classes() -> Vec<Value> {
     .into()
 }
 
-/// The Service by which pods find this server, and where it leads. Nothing if we do not know where we are.
+/// The Service by which pods find the API servers. Nothing if we do not know where we are.
 pub fn kubernetes_service(server: &ApiServer) -> Vec<Value> {
     let settings = &server.settings;
-    let (Some(cidr), Some((address, port))) = (settings.service_cidrs.first(), settings.advertise) else {
+    let (Some(cidr), Some((_, port))) = (settings.service_cidrs.first(), settings.advertise) else {
         return Vec::new();
     };
-    service(cidr.first(), address, port)
+    vec![service(cidr.first(), port)]
 }
 
-fn service(cluster_ip: IpAddr, address: IpAddr, port: u16) -> Vec<Value> {
+fn service(cluster_ip: IpAddr, port: u16) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "kubernetes", "namespace": "default",
+            "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": cluster_ip.to_string(),
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
+            "sessionAffinity": "None",
+        },
+    })
+}
+
+/// Where that Service leads: to every server that lives.
+pub fn endpoints(server: &ApiServer) -> Vec<Value> {
+    match server.settings.advertise {
+        Some((own, port)) if server.settings.publish_endpoints => {
+            leads_to(&super::presence::addresses(server), own.is_ipv4(), port).into()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn leads_to(addresses: &[IpAddr], ipv4: bool, port: u16) -> [Value; 2] {
     let ports = json!([{"name": "https", "port": port, "protocol": "TCP"}]);
-    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-    vec![
-        json!({
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "kubernetes", "namespace": "default",
-                "labels": {"component": "apiserver", "provider": "kubernetes"}},
-            "spec": {
-                "type": "ClusterIP",
-                "clusterIP": cluster_ip.to_string(),
-                "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
-                "sessionAffinity": "None",
-            },
-        }),
+    let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    let subsets = match texts.as_slice() {
+        [] => json!([]),
+        some => {
+            let list: Vec<Value> = some.iter().map(|ip| json!({ "ip": ip })).collect();
+            json!([{"addresses": list, "ports": ports}])
+        }
+    };
+    let list: Vec<Value> = addresses
+        .iter()
+        .filter(|address| address.is_ipv4() == ipv4)
+        .map(|address| json!({"addresses": [address.to_string()], "conditions": {"ready": true}}))
+        .collect();
+    [
         json!({
             "apiVersion": "v1",
             "kind": "Endpoints",
             "metadata": {"name": "kubernetes", "namespace": "default",
                 "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-            "subsets": [{"addresses": [{"ip": address.to_string()}], "ports": ports}],
+            "subsets": subsets,
         }),
         json!({
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
             "metadata": {"name": "kubernetes", "namespace": "default",
                 "labels": {"kubernetes.io/service-name": "kubernetes"}},
-            "addressType": family,
-            "endpoints": [{"addresses": [address.to_string()], "conditions": {"ready": true}}],
+            "addressType": if ipv4 { "IPv4" } else { "IPv6" },
+            "endpoints": list,
             "ports": ports,
         }),
     ]
 }
 
-/// Which client CA the server trusts, for extension servers that trust the same.
+/// Since when the use of service account tokens in Secrets is noted on them.
+pub fn legacy_tokens(server: &ApiServer) -> Vec<Value> {
+    vec![json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"},
+        "data": {"since": server.clock.now().strftime("%Y-%m-%d").to_string()},
+    })]
+}
+
+/// Which client CA the server trusts, and which proxy, for extension servers that trust the same.
 pub fn authentication(server: &ApiServer) -> Vec<Value> {
-    let Some(ca) = server.authenticator.client_ca() else { return Vec::new() };
+    let mut data = serde_json::Map::new();
+    if let Some(ca) = server.authenticator.client_ca() {
+        data.insert("client-ca-file".into(), ca.into());
+    }
+    if let Some(proxy) = server.authenticator.request_header() {
+        let names = proxy.names();
+        data.insert("requestheader-client-ca-file".into(), proxy.ca_pem().into());
+        for (key, list) in [
+            ("requestheader-allowed-names", proxy.allowed()),
+            ("requestheader-extra-headers-prefix", &names.extra_prefix),
+            ("requestheader-group-headers", &names.group),
+            ("requestheader-uid-headers", &names.uid),
+            ("requestheader-username-headers", &names.username),
+        ] {
+            data.insert(key.into(), json!(list).to_string().into());
+        }
+    }
+    if data.is_empty() {
+        return Vec::new();
+    }
     vec![json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
-        "data": {"client-ca-file": ca},
+        "data": data,
     })]
 }
 
@@ -97,14 +151,17 @@ mod tests {
 
     #[test]
     fn where_the_service_leads() {
-        let [service, endpoints, slice] = &service([10, 96, 0, 1].into(), [192, 0, 2, 7].into(), 6443)[..]
-        else {
-            panic!("three objects");
-        };
+        let service = service([10, 96, 0, 1].into(), 6443);
         assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");
         assert_eq!(service["spec"]["ports"][0]["targetPort"], 6443);
-        assert_eq!(endpoints["subsets"][0]["addresses"], json!([{"ip": "192.0.2.7"}]));
+        let one = [192, 0, 2, 7].into();
+        let other = "2001:db8::7".parse().unwrap();
+        let [endpoints, slice] = leads_to(&[one, other], true, 6443);
+        assert_eq!(endpoints["subsets"][0]["addresses"], json!([{"ip": "192.0.2.7"}, {"ip": "2001:db8::7"}]));
         assert_eq!(slice["addressType"], "IPv4");
+        assert_eq!(slice["endpoints"], json!([{"addresses": ["192.0.2.7"], "conditions": {"ready": true}}]));
         assert_eq!(slice["ports"], json!([{"name": "https", "port": 6443, "protocol": "TCP"}]));
+        let [nowhere, _] = leads_to(&[], true, 6443);
+        assert_eq!(nowhere["subsets"], json!([]));
     }
 }

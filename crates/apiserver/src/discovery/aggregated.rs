@@ -4,26 +4,34 @@ use apimachinery::schema::{Name, Resource};
 use http::{HeaderMap, HeaderValue, Response, header};
 use serde_json::{Value, json};
 
-use super::{etag, served};
+use super::etag;
+use crate::negotiation::{Format, Output};
 use crate::response;
-use crate::server::Body;
+use crate::server::{Body, Served};
 
 /// The answer, or 304 for a client that has it already.
-pub fn answer(core: bool, version: &'static str, headers: &HeaderMap) -> Response<Body> {
-    let body = document(core, version).to_string();
-    let tag = etag(body.as_bytes());
+pub fn answer(core: bool, served: &Served, format: Format, headers: &HeaderMap) -> Response<Body> {
+    let document = document(core, served);
+    let json = document.to_string();
+    let tag = etag(json.as_bytes());
     let known = headers.get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
-    let media_type = match version {
-        "v2" => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
-        _ => "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList",
-    };
+    let output = Output { format, ..Output::JSON };
     let mut response = match known {
-        true => response::bytes(304, media_type, ""),
-        false => response::bytes(200, media_type, body),
+        true => response::bytes(304, "application/json", ""),
+        false => {
+            let length = json.len();
+            let mut response = response::json_text(200, json.into(), output);
+            response::compress(headers, &mut response, length);
+            response
+        }
     };
     let out = response.headers_mut();
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        out.insert(header::ETAG, tag);
+    let media_type = out.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let whole = format!("{media_type};g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+    for (name, text) in [(header::CONTENT_TYPE, &whole), (header::ETAG, &tag)] {
+        if let Ok(value) = HeaderValue::from_str(text) {
+            out.insert(name, value);
+        }
     }
     out.insert(header::VARY, HeaderValue::from_static("Accept"));
     out.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
@@ -34,9 +42,9 @@ pub fn answer(core: bool, version: &'static str, headers: &HeaderMap) -> Respons
 type Versions<'a> = Vec<(&'a str, Vec<Value>)>;
 
 /// The list, of the core group or of all others.
-pub fn document(core: bool, version: &str) -> Value {
+pub fn document(core: bool, served: &Served) -> Value {
     let mut groups: Vec<(&str, Versions<'_>)> = Vec::new();
-    for resource in served().filter(|r| r.group.is_empty() == core) {
+    for resource in served.iter().filter(|r| r.group.is_empty() == core) {
         let at = match groups.iter().position(|(group, _)| *group == resource.group) {
             Some(at) => at,
             None => {
@@ -65,7 +73,7 @@ pub fn document(core: bool, version: &str) -> Value {
         .collect();
     json!({
         "kind": "APIGroupDiscoveryList",
-        "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "apiVersion": "apidiscovery.k8s.io/v2",
         "metadata": {},
         "items": items,
     })

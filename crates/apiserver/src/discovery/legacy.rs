@@ -4,8 +4,7 @@ use apimachinery::gvk::api_version;
 use apimachinery::schema::{Resource, Subresource};
 use serde_json::{Map, Value, json};
 
-use super::served;
-use crate::server::ApiServer;
+use crate::server::{ApiServer, Served};
 
 /// `/api`
 pub fn versions(server: &ApiServer) -> Value {
@@ -18,28 +17,28 @@ pub fn versions(server: &ApiServer) -> Value {
 }
 
 /// `/apis`
-pub fn groups() -> Value {
+pub fn groups(served: &Served) -> Value {
     let mut names: Vec<&str> = Vec::new();
-    for resource in served().filter(|r| !r.group.is_empty()) {
+    for resource in served.iter().filter(|r| !r.group.is_empty()) {
         if !names.contains(&&*resource.group) {
             names.push(&resource.group);
         }
     }
-    let groups: Vec<Value> = names.into_iter().filter_map(entry).collect();
+    let groups: Vec<Value> = names.into_iter().filter_map(|name| entry(served, name)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/{group}`
-pub fn group(name: &str) -> Option<Value> {
-    let mut group = entry(name)?;
+pub fn group(served: &Served, name: &str) -> Option<Value> {
+    let mut group = entry(served, name)?;
     group["kind"] = "APIGroup".into();
     group["apiVersion"] = "v1".into();
     Some(group)
 }
 
-fn entry(name: &str) -> Option<Value> {
+fn entry(served: &Served, name: &str) -> Option<Value> {
     let mut versions: Vec<Value> = Vec::new();
-    for resource in served().filter(|r| r.group == name && !name.is_empty()) {
+    for resource in served.iter().filter(|r| r.group == name && !name.is_empty()) {
         let version =
             json!({"groupVersion": api_version(name, &resource.version), "version": &*resource.version});
         if !versions.contains(&version) {
@@ -51,9 +50,9 @@ fn entry(name: &str) -> Option<Value> {
 }
 
 /// `/api/v1`, `/apis/{group}/{version}`
-pub fn resources(group: &str, version: &str) -> Option<Value> {
+pub fn resources(served: &Served, group: &str, version: &str) -> Option<Value> {
     let mut list: Vec<(String, Value)> = Vec::new();
-    for resource in served().filter(|r| r.group == group && r.version == version) {
+    for resource in served.iter().filter(|r| r.group == group && r.version == version) {
         list.push((resource.plural.to_string(), resource_entry(resource)));
         for sub in &resource.subresources {
             list.push((format!("{}/{}", resource.plural, sub.name), subresource_entry(resource, sub)));

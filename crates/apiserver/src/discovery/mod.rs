@@ -1,29 +1,24 @@
 //! What the server serves: `/api`, `/apis` and below, in the old form (one document per version) and the
 //! aggregated one; `/version`; the list of paths at `/`.
 //!
-//! Everything comes from `api::resources()`; nothing is kept between requests.
+//! Everything comes from [`Served`](crate::server::Served); nothing is kept between requests.
 
 mod aggregated;
 mod legacy;
 
-use apimachinery::schema::Resource;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
 
 use crate::authentication::issuer;
-use crate::negotiation;
+use crate::health;
+use crate::negotiation::{self, Format};
 use crate::request::{Query, RequestInfo};
 use crate::response;
 use crate::server::{ApiServer, Body};
 
 /// What `/version` says. The minor version decides what clients believe we can do.
 pub const GIT_VERSION: &str = concat!("v1.36.2+corten", env!("CARGO_PKG_VERSION"));
-
-/// Resources that are served.
-fn served() -> impl Iterator<Item = &'static Resource> {
-    api::resources().iter().filter(|r| r.default_on)
-}
 
 /// Answers discovery paths; `None` for others.
 pub fn handle(
@@ -38,20 +33,21 @@ pub fn handle(
     let path = info.path.strip_suffix('/').unwrap_or(&info.path);
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     let headers = request.headers();
-    let document = match parts.as_slice() {
-        [] => json!({ "paths": paths() }),
+    let served = &server.served;
+    let mut document = match parts.as_slice() {
+        [] => json!({ "paths": paths(server) }),
         ["version"] => version(),
         ["api"] | ["apis"] => {
             let core = parts == ["api"];
             match wanted(headers) {
-                Form::Aggregated(version) => return Some(aggregated::answer(core, version, headers)),
+                Form::Aggregated(format) => return Some(aggregated::answer(core, served, format, headers)),
                 Form::Legacy if core => legacy::versions(server),
-                Form::Legacy => legacy::groups(),
+                Form::Legacy => legacy::groups(served),
             }
         }
-        ["api", "v1"] => legacy::resources("", "v1")?,
-        ["apis", group] => legacy::group(group)?,
-        ["apis", group, version] => legacy::resources(group, version)?,
+        ["api", "v1"] => legacy::resources(served, "", "v1")?,
+        ["apis", group] => legacy::group(served, group)?,
+        ["apis", group, version] => legacy::resources(served, group, version)?,
         [".well-known", "openid-configuration"] => return open_id(server, headers),
         ["openid", "v1", "jwks"] => {
             let keys = issuer::jwks(server.authenticator.service_accounts()?);
@@ -60,18 +56,29 @@ pub fn handle(
         _ => return None,
     };
     Some(match negotiation::output(headers, query) {
-        Ok(output) => response::value(200, &document, output),
+        Ok(output) => {
+            if output.format == Format::Protobuf && document.get("apiVersion").is_none() {
+                // The oldest documents leave it out in JSON; the envelope needs it.
+                document["apiVersion"] = "v1".into();
+            }
+            response::value(200, &document, output)
+        }
         Err(status) => response::status(&status, negotiation::for_error(headers, query)),
     })
 }
 
 fn open_id(server: &ApiServer, headers: &HeaderMap) -> Option<Response<Body>> {
     let verifier = server.authenticator.service_accounts()?;
-    let host = match server.settings.advertise {
-        Some((address, port)) => std::net::SocketAddr::new(address, port).to_string(),
-        None => headers.get(header::HOST)?.to_str().ok()?.to_owned(),
+    let uri = match (&server.settings.jwks_uri, server.settings.advertise) {
+        (Some(uri), _) => uri.clone(),
+        (None, Some((address, port))) => {
+            format!("https://{}{}", std::net::SocketAddr::new(address, port), issuer::JWKS_PATH)
+        }
+        (None, None) => {
+            format!("https://{}{}", headers.get(header::HOST)?.to_str().ok()?, issuer::JWKS_PATH)
+        }
     };
-    let document = issuer::configuration(verifier, &format!("https://{host}{}", issuer::JWKS_PATH));
+    let document = issuer::configuration(verifier, &uri);
     Some(public("application/json", &document))
 }
 
@@ -105,26 +112,25 @@ fn version() -> Value {
     })
 }
 
-fn paths() -> Vec<String> {
+fn paths(server: &ApiServer) -> Vec<String> {
     let mut all: Vec<String> = [
         issuer::CONFIGURATION_PATH,
         "/api",
         "/api/v1",
         "/apis",
         "/apis/",
-        "/healthz",
-        "/livez",
         "/metrics",
+        "/metrics/slis",
         "/openapi/v2",
         "/openapi/v3",
         "/openapi/v3/",
         issuer::JWKS_PATH,
-        "/readyz",
         "/version",
     ]
     .map(String::from)
     .into();
-    for resource in served().filter(|r| !r.group.is_empty()) {
+    all.extend(health::paths());
+    for resource in server.served.iter().filter(|r| !r.group.is_empty()) {
         all.push(format!("/apis/{}", resource.group));
         all.push(format!("/apis/{}/{}", resource.group, resource.version));
     }
@@ -137,8 +143,8 @@ fn paths() -> Vec<String> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Legacy,
-    /// With the version of `apidiscovery.k8s.io`.
-    Aggregated(&'static str),
+    /// `apidiscovery.k8s.io/v2`, the only version since v1.36.
+    Aggregated(Format),
 }
 
 /// The first form in `Accept` that we have.
@@ -146,9 +152,12 @@ fn wanted(headers: &HeaderMap) -> Form {
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
     for clause in accept.flat_map(|v| v.split(',')) {
         let mut parts = clause.split(';').map(str::trim);
-        if !matches!(parts.next(), Some("application/json" | "application/*" | "*/*" | "application/yaml")) {
-            continue;
-        }
+        let format = match parts.next() {
+            Some("application/json" | "application/*" | "*/*") => Format::Json,
+            Some("application/yaml") => Format::Yaml,
+            Some(other) if other == Format::Protobuf.media_type() => Format::Protobuf,
+            _ => continue,
+        };
         let (mut kind, mut group, mut version) = ("", "", "");
         for parameter in parts {
             match parameter.split_once('=') {
@@ -160,10 +169,7 @@ fn wanted(headers: &HeaderMap) -> Form {
         }
         match (kind, group, version) {
             ("", ..) => return Form::Legacy,
-            ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => return Form::Aggregated("v2"),
-            ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2beta1") => {
-                return Form::Aggregated("v2beta1");
-            }
+            ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => return Form::Aggregated(format),
             _ => {}
         }
     }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::*;
+use crate::server::Served;
+use crate::server::features::Gates;
 
 /// The reference data, or `None` where a checkout has none (never in CI).
 fn reference() -> Option<Value> {
@@ -44,33 +46,39 @@ fn flatten(document: &Value) -> BTreeMap<String, Value> {
 #[test]
 fn aggregated_as_upstream() {
     let Some(reference) = reference() else { return };
-    let ours = flatten(&aggregated::document(false, "v2"));
+    let all = flatten(&reference["aggregated_apis"]);
     // Upstream's file lists alpha and beta versions, too, which nobody serves unasked.
     let stable = |key: &str| {
         let version = key.split('/').nth(1).unwrap();
         !version.contains("alpha") && !version.contains("beta")
     };
-    let theirs: BTreeMap<_, _> =
-        flatten(&reference["aggregated_apis"]).into_iter().filter(|(k, _)| stable(k)).collect();
-    for (key, expect) in &theirs {
-        assert_eq!(ours.get(key), Some(expect), "{key}");
+    let theirs: BTreeMap<_, _> = all.clone().into_iter().filter(|(k, _)| stable(k)).collect();
+    let gates =
+        "ClusterTrustBundle=true,GenericWorkload=true,PodCertificateRequest=true,StorageVersionMigrator=true";
+    let everything = Served::parse("api/all=true", &Gates::parse(gates).unwrap()).unwrap();
+    for (served, theirs) in [(Served::default(), theirs), (everything, all)] {
+        let ours = flatten(&aggregated::document(false, &served));
+        for (key, expect) in &theirs {
+            assert_eq!(ours.get(key), Some(expect), "{key}");
+        }
+        assert_eq!(ours.len(), theirs.len());
     }
-    assert_eq!(ours.len(), theirs.len());
 }
 
 #[test]
 fn core_as_upstream() {
     let Some(reference) = reference() else { return };
-    assert_eq!(legacy::resources("", "v1").unwrap(), reference["api_v1"]);
+    assert_eq!(legacy::resources(&Served::default(), "", "v1").unwrap(), reference["api_v1"]);
 }
 
 #[test]
 fn groups_and_versions() {
-    let list = legacy::groups();
+    let served = &Served::default();
+    let list = legacy::groups(served);
     let names: Vec<&str> =
         list["groups"].as_array().unwrap().iter().map(|g| g["name"].as_str().unwrap()).collect();
     assert_eq!(names[..3], ["apiregistration.k8s.io", "apps", "events.k8s.io"]);
-    let autoscaling = legacy::group("autoscaling").unwrap();
+    let autoscaling = legacy::group(served, "autoscaling").unwrap();
     assert_eq!(
         autoscaling,
         json!({"kind": "APIGroup", "apiVersion": "v1", "name": "autoscaling",
@@ -78,7 +86,7 @@ fn groups_and_versions() {
             "preferredVersion": {"groupVersion": "autoscaling/v2", "version": "v2"}})
     );
     assert_eq!(
-        (legacy::group("none"), legacy::group(""), legacy::resources("apps", "v9")),
+        (legacy::group(served, "none"), legacy::group(served, ""), legacy::resources(served, "apps", "v9")),
         (None, None, None)
     );
 }
@@ -91,15 +99,19 @@ fn negotiated_form() {
         ("application/json", Form::Legacy),
         (
             "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json",
-            Form::Aggregated("v2"),
+            Form::Aggregated(Format::Json),
         ),
         (
             "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json",
-            Form::Aggregated("v2beta1"),
+            Form::Legacy,
+        ),
+        (
+            "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+            Form::Aggregated(Format::Protobuf),
         ),
         (
             "application/json;as=APIGroupDiscoveryList;v=v2;g=apidiscovery.k8s.io;profile=nopeer",
-            Form::Aggregated("v2"),
+            Form::Aggregated(Format::Json),
         ),
         (
             "application/json;g=apidiscovery.k8s.io;v=v3;as=APIGroupDiscoveryList,application/json",
@@ -116,11 +128,20 @@ fn negotiated_form() {
 
 #[test]
 fn unchanged_documents_are_not_sent() {
-    let first = aggregated::answer(false, "v2", &HeaderMap::new());
+    let served = &Served::default();
+    let first = aggregated::answer(false, served, Format::Json, &HeaderMap::new());
     let tag = first.headers()[header::ETAG].clone();
     assert_eq!(tag.len(), 130);
+    let whole = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    assert_eq!(first.headers()[header::CONTENT_TYPE], whole);
+    let protobuf = aggregated::answer(false, served, Format::Protobuf, &HeaderMap::new());
+    let media_type = protobuf.headers()[header::CONTENT_TYPE].to_str().unwrap();
+    assert!(
+        media_type.starts_with("application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io"),
+        "{media_type}"
+    );
     let mut headers = HeaderMap::new();
     headers.insert(header::IF_NONE_MATCH, tag);
-    assert_eq!(aggregated::answer(false, "v2", &headers).status(), 304);
-    assert_eq!(aggregated::answer(true, "v2", &headers).status(), 200);
+    assert_eq!(aggregated::answer(false, served, Format::Json, &headers).status(), 304);
+    assert_eq!(aggregated::answer(true, served, Format::Json, &headers).status(), 200);
 }

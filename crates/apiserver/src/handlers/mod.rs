@@ -85,7 +85,8 @@ pub(crate) async fn resource(
     query: &Query,
     request: Request<Body>,
 ) -> Result<Response<Body>, Status> {
-    let found = api::resource(&info.api_group, &info.api_version, &info.resource).filter(|r| r.default_on);
+    let found = api::resource(&info.api_group, &info.api_version, &info.resource);
+    let found = found.filter(|r| server.served.has(r));
     let Some(resource) = found else { return Ok(response::not_found()) };
     let subresource = match &*info.subresource {
         "" => None,

@@ -5,11 +5,11 @@
 
 pub mod process;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
@@ -54,6 +54,8 @@ pub struct Metrics {
     known: RwLock<HashMap<u64, Arc<Counters>>>,
     /// Watches and other requests that stay open.
     long_running: Arc<AtomicI64>,
+    /// By page and check: how it went last, and how often well and badly.
+    checks: Mutex<BTreeMap<(String, String), (bool, u64, u64)>>,
 }
 
 impl Default for Metrics {
@@ -89,6 +91,7 @@ impl Default for Metrics {
             read_only,
             known: RwLock::default(),
             long_running: Arc::default(),
+            checks: Mutex::default(),
         }
     }
 }
@@ -120,6 +123,41 @@ impl Metrics {
     pub fn long_running(&self) -> LongRunning {
         self.long_running.fetch_add(1, Ordering::Relaxed);
         LongRunning(self.long_running.clone())
+    }
+
+    /// A health check was made.
+    pub fn checked(&self, page: &str, name: &str, good: bool) {
+        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, well, badly) = checks.entry((page.to_owned(), name.to_owned())).or_default();
+        *last = good;
+        *(if good { well } else { badly }) += 1;
+    }
+
+    /// `/metrics/slis` (KEP-3466).
+    fn indicators(&self) -> String {
+        let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = String::from(
+            "# HELP kubernetes_healthcheck [STABLE] This metric records the result of a single healthcheck.\n\
+             # TYPE kubernetes_healthcheck gauge\n",
+        );
+        for ((page, name), (last, ..)) in &*checks {
+            let last = i32::from(*last);
+            let _ = writeln!(out, "kubernetes_healthcheck{{name=\"{name}\",type=\"{page}\"}} {last}");
+        }
+        out.push_str(
+            "# HELP kubernetes_healthchecks_total [STABLE] This metric records the results of all healthcheck.\n\
+             # TYPE kubernetes_healthchecks_total counter\n",
+        );
+        for ((page, name), (_, well, badly)) in &*checks {
+            for (status, count) in [("error", badly), ("success", well)].into_iter().filter(|(_, n)| **n > 0)
+            {
+                let _ = writeln!(
+                    out,
+                    "kubernetes_healthchecks_total{{name=\"{name}\",status=\"{status}\",type=\"{page}\"}} {count}"
+                );
+            }
+        }
+        out
     }
 
     fn counters(&self, info: &RequestInfo, code: u16) -> Arc<Counters> {
@@ -243,8 +281,11 @@ pub fn handle(
     _: &Query,
     _: &Request<Body>,
 ) -> Option<Response<Body>> {
-    if info.path != "/metrics" {
-        return None;
+    const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+    match info.path.as_str() {
+        "/metrics" => {}
+        "/metrics/slis" => return Some(response::bytes(200, TEXT, server.metrics.indicators())),
+        _ => return None,
     }
     let mut text = String::new();
     if encode(&mut text, &server.metrics.registry).is_err() {
@@ -259,8 +300,10 @@ pub fn handle(
     let _ =
         writeln!(out, "# TYPE apiserver_longrunning_requests gauge\napiserver_longrunning_requests {open}");
     stored(server, &mut out);
+    server.flow.write_metrics(&mut out);
+    features(server, &mut out);
     process::write(&mut out);
-    Some(response::bytes(200, "text/plain; version=0.0.4; charset=utf-8", out))
+    Some(response::bytes(200, TEXT, out))
 }
 
 /// The older text form, which every reader understands: counters are named with their suffix, and nothing marks
@@ -283,6 +326,25 @@ pub fn classic(open_metrics: &str) -> String {
     out
 }
 
+/// Which features are on.
+fn features(server: &ApiServer, out: &mut String) {
+    out.push_str(
+        "# HELP kubernetes_feature_enabled [BETA] This metric records the data about the stage and enablement of a k8s \
+         feature.\n# TYPE kubernetes_feature_enabled gauge\n",
+    );
+    for feature in crate::server::features::all() {
+        let stage = match feature.stage {
+            "alpha" => "ALPHA",
+            "beta" => "BETA",
+            "deprecated" => "DEPRECATED",
+            _ => "",
+        };
+        let on = i32::from(server.gates.enabled(feature.name));
+        let name = feature.name;
+        let _ = writeln!(out, "kubernetes_feature_enabled{{name=\"{name}\",stage=\"{stage}\"}} {on}");
+    }
+}
+
 /// How many objects of each kind there are.
 fn stored(server: &ApiServer, out: &mut String) {
     out.push_str("# HELP apiserver_storage_objects Number of stored objects at the time of last check split by kind.\n");
@@ -290,7 +352,7 @@ fn stored(server: &ApiServer, out: &mut String) {
     let mut seen: Vec<&str> = Vec::new();
     for resource in api::resources() {
         let Some(at) = &resource.storage else { continue };
-        if !resource.default_on || seen.contains(&&*at.prefix) {
+        if !server.served.has(resource) || seen.contains(&&*at.prefix) {
             continue;
         }
         seen.push(&at.prefix);

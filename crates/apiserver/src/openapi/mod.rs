@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 use crate::discovery::GIT_VERSION;
 use crate::request::{Query, RequestInfo};
 use crate::response;
-use crate::server::{ApiServer, Body};
+use crate::server::{ApiServer, Body, Served};
 
 /// Compressed documents kept at most, in bytes: the core group's and two or three others.
 const KEPT: usize = 512 << 10;
@@ -32,6 +32,7 @@ const KEPT: usize = 512 << 10;
 /// The documents made lately.
 #[derive(Default)]
 pub struct Documents {
+    served: Served,
     /// The oldest first.
     kept: Mutex<Vec<(String, Bytes)>>,
     fingerprint: OnceLock<String>,
@@ -45,12 +46,17 @@ fn path_of(resource: &Resource) -> String {
     }
 }
 
-/// The resources of a document, by its path.
-fn resources(path: &str) -> Vec<&'static Resource> {
-    api::resources().iter().filter(|r| r.default_on && path_of(r) == path).collect()
-}
-
 impl Documents {
+    /// The documents of what is served.
+    pub fn new(served: Served) -> Self {
+        Self { served, ..Self::default() }
+    }
+
+    /// The resources of a document, by its path.
+    fn resources(&self, path: &str) -> Vec<&'static Resource> {
+        self.served.iter().filter(|r| path_of(r) == path).collect()
+    }
+
     /// Names the contents of a document without making it: they follow from the tables and from this code.
     fn hash(&self, path: &str) -> String {
         let fingerprint = self.fingerprint.get_or_init(|| {
@@ -62,6 +68,10 @@ impl Documents {
             for text in api::table_texts() {
                 hash.update(text);
             }
+            for resource in self.served.iter() {
+                hash.update(path_of(resource));
+                hash.update(&*resource.plural);
+            }
             hex(&hash.finalize())
         });
         hex(&Sha256::new().chain_update(fingerprint).chain_update(path).finalize())
@@ -69,7 +79,7 @@ impl Documents {
 
     fn index(&self) -> Value {
         let mut paths = serde_json::Map::new();
-        for resource in api::resources().iter().filter(|r| r.default_on) {
+        for resource in self.served.iter() {
             let path = path_of(resource);
             if !paths.contains_key(&path) {
                 let url = format!("/openapi/v3/{path}?hash={}", self.hash(&path));
@@ -85,7 +95,7 @@ impl Documents {
         if let Some((_, found)) = lock().iter().find(|(p, _)| p == path) {
             return Ok(Some(found.clone()));
         }
-        let resources = resources(path);
+        let resources = self.resources(path);
         if resources.is_empty() {
             return Ok(None);
         }

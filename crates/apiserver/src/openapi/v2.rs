@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::{Documents, schemas};
 use crate::response;
-use crate::server::Body;
+use crate::server::{Body, Served};
 
 /// What clients ask for, and what they are answered: the first is no valid media type.
 const ASKED: [&str; 2] = ["application/com.github.proto-openapi.spec.v2@v1.0+protobuf", PROTOBUF];
@@ -29,7 +29,7 @@ pub fn answer(documents: &Documents, headers: &HeaderMap) -> Response<Body> {
     let mut answer = if known {
         response::bytes(304, media_type, Bytes::new())
     } else {
-        match make(protobuf, response::wants_gzip(headers)) {
+        match make(&documents.served, protobuf, response::wants_gzip(headers)) {
             Ok(bytes) => response::bytes(200, media_type, bytes),
             Err(error) => {
                 tracing::error!(%error, "making the OpenAPI v2 document");
@@ -48,8 +48,8 @@ pub fn answer(documents: &Documents, headers: &HeaderMap) -> Response<Body> {
     answer
 }
 
-fn make(protobuf: bool, gzip: bool) -> io::Result<Vec<u8>> {
-    let resources: Vec<&Resource> = api::resources().iter().filter(|r| r.default_on).collect();
+fn make(served: &Served, protobuf: bool, gzip: bool) -> io::Result<Vec<u8>> {
+    let resources: Vec<&Resource> = served.iter().collect();
     if gzip {
         let mut out = GzEncoder::new(Vec::new(), Compression::fast());
         write(&resources, protobuf, &mut out)?;
@@ -235,11 +235,12 @@ mod tests {
 
     #[test]
     fn the_document_as_json() {
-        let document: Value = serde_json::from_slice(&make(false, false).unwrap()).unwrap();
+        let document: Value =
+            serde_json::from_slice(&make(&Served::default(), false, false).unwrap()).unwrap();
         assert_eq!(document["swagger"], "2.0");
         let pod = &document["definitions"]["io.k8s.api.core.v1.Pod"];
         assert_eq!(pod["properties"]["spec"]["$ref"], "#/definitions/io.k8s.api.core.v1.PodSpec");
         assert!(!document.to_string().contains("#/components/"));
-        assert!(!make(true, true).unwrap().is_empty());
+        assert!(!make(&Served::default(), true, true).unwrap().is_empty());
     }
 }

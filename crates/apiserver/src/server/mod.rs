@@ -2,14 +2,22 @@
 //!
 //! [`ApiServer::handle`] (in `pipeline`) is the whole way of a request; [`serve`] feeds it from connections.
 
+mod drain;
+pub mod features;
+pub mod flow;
 mod listener;
 mod pipeline;
+mod served;
 pub mod tls;
 mod upkeep;
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,7 +27,9 @@ use etcd::Store;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::drain::drained;
 pub use self::listener::serve;
+pub use self::served::{Error as ServedError, Served};
 use crate::{
     admission, authentication, authorization,
     proxy::Backend,
@@ -80,6 +90,24 @@ pub struct Config {
     pub max_body: usize,
     /// JSON of stored objects kept in memory, in bytes.
     pub encoding_bytes: usize,
+    /// This machine's name: what tells API servers apart.
+    pub hostname: String,
+    /// `--endpoint-reconciler-type=lease`: the `kubernetes` Service leads to [`Config::advertise`].
+    pub publish_endpoints: bool,
+    /// `--max-requests-inflight` and `--max-mutating-requests-inflight`.
+    pub max_in_flight: (u32, u32),
+    /// `--enable-priority-and-fairness`.
+    pub fair: bool,
+    /// `--goaway-chance`: the part of HTTP/2 requests after which their client is asked to connect again.
+    pub goaway_chance: f64,
+    /// `--etcd-compaction-interval`; zero: nothing is compacted.
+    pub compaction: Duration,
+    /// `--runtime-config`.
+    pub served: Served,
+    /// `--feature-gates`.
+    pub gates: features::Gates,
+    /// `--service-account-jwks-uri`: where relying parties find the keys, if not at this server.
+    pub jwks_uri: Option<String>,
 }
 
 impl Config {
@@ -102,6 +130,15 @@ impl Config {
             min_watch: Duration::from_secs(1800),
             max_body: 3 << 20,
             encoding_bytes: 16 << 20,
+            hostname: "localhost".into(),
+            publish_endpoints: true,
+            max_in_flight: (400, 200),
+            fair: true,
+            goaway_chance: 0.0,
+            compaction: Duration::from_secs(300),
+            served: Served::default(),
+            gates: features::Gates::default(),
+            jwks_uri: None,
         }
     }
 }
@@ -121,8 +158,15 @@ pub struct ApiServer {
     pub shutdown: CancellationToken,
     /// Set once what must exist before the first request exists.
     pub ready: AtomicBool,
+    /// Set when the end was asked for: `/readyz` says so, requests are still answered.
+    pub terminating: AtomicBool,
+    /// The steps of `bootstrap::run` that are done.
+    hooks: Mutex<BTreeSet<String>>,
+    pub flow: flow::FlowControl,
     pub settings: Settings,
     pub metrics: crate::metrics::Metrics,
+    pub served: Served,
+    pub gates: features::Gates,
     pub openapi: crate::openapi::Documents,
 }
 
@@ -137,6 +181,11 @@ pub struct Settings {
     pub request_timeout: Duration,
     pub min_watch: Duration,
     pub max_body: usize,
+    pub jwks_uri: Option<String>,
+    pub hostname: String,
+    pub publish_endpoints: bool,
+    pub goaway_chance: f64,
+    pub compaction: Duration,
 }
 
 impl ApiServer {
@@ -163,8 +212,13 @@ impl ApiServer {
             kubelets: config.kubelet_tls.map(Backend::new),
             shutdown: CancellationToken::new(),
             ready: AtomicBool::new(false),
+            terminating: AtomicBool::new(false),
+            hooks: Mutex::default(),
+            flow: flow::FlowControl::new(config.fair, config.max_in_flight, config.request_timeout),
             metrics: crate::metrics::Metrics::default(),
-            openapi: crate::openapi::Documents::default(),
+            openapi: crate::openapi::Documents::new(config.served.clone()),
+            served: config.served,
+            gates: config.gates,
             settings: Settings {
                 service_cidrs: config.service_cidrs,
                 advertise: config.advertise,
@@ -174,6 +228,11 @@ impl ApiServer {
                 request_timeout: config.request_timeout,
                 min_watch: config.min_watch,
                 max_body: config.max_body,
+                jwks_uri: config.jwks_uri,
+                hostname: config.hostname,
+                publish_endpoints: config.publish_endpoints,
+                goaway_chance: config.goaway_chance,
+                compaction: config.compaction,
             },
         });
         server.authorizer.follow(server.storage.store());
@@ -181,8 +240,24 @@ impl ApiServer {
         server
     }
 
+    /// From now on `/readyz` fails, so that nobody sends anything new; everything is still answered.
+    pub fn begin_shutdown(&self) {
+        self.terminating.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn finish_hooks(&self, names: &[&str]) {
+        let mut hooks = self.hooks.lock().unwrap_or_else(PoisonError::into_inner);
+        hooks.extend(names.iter().map(|name| name.to_string()));
+    }
+
+    /// A step of the start is done.
+    pub(crate) fn hook_is_finished(&self, name: &str) -> bool {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
     /// Ends every watch and tells the listener's connections to go. Further requests are still answered.
     pub fn stop(&self) {
+        self.begin_shutdown();
         self.shutdown.cancel();
     }
 }

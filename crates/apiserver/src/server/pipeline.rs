@@ -7,7 +7,7 @@ use http::{HeaderValue, Request, Response, header};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{ApiServer, Body, Peer};
+use super::{ApiServer, Body, Peer, flow};
 use crate::{
     authentication, authorization, discovery, handlers, health, metrics, negotiation, openapi,
     registry::generic::Scope,
@@ -23,7 +23,7 @@ impl ApiServer {
         let mut response = match RequestInfo::new(request.method(), request.uri(), &query) {
             Ok(info) => {
                 let measured = metrics::start(self, &info);
-                let response = match self.answer(peer, &info, &query, request).await {
+                let response = match self.answer(peer, &info, &query, request, output).await {
                     Ok(response) => response,
                     Err(status) => response::status(&status, output),
                 };
@@ -50,18 +50,27 @@ impl ApiServer {
         info: &RequestInfo,
         query: &Query,
         request: Request<Body>,
+        output: negotiation::Output,
     ) -> Result<Response<Body>, Status> {
-        let user = self.authenticate(&peer, request.headers())?;
-        if info.is_long_running() {
-            return self.dispatch(&user, info, query, request).await;
-        }
-        match timeout(self.settings.request_timeout, self.dispatch(&user, info, query, request)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Status::timeout(
-                "request did not complete within the requested timeout - context deadline exceeded",
-                0,
-            )),
-        }
+        let user = self.authenticate(&peer, info, request.headers())?;
+        let admitted = match self.flow.admit(self.storage.store(), &user, info).await {
+            Ok(admitted) => admitted,
+            Err((admitted, _)) => return Ok(flow::refused(&admitted)),
+        };
+        let answer = self.dispatch(&user, info, query, request);
+        let answer = if info.is_long_running() {
+            answer.await
+        } else {
+            timeout(self.settings.request_timeout, answer).await.unwrap_or_else(|_| {
+                Err(Status::timeout(
+                    "request did not complete within the requested timeout - context deadline exceeded",
+                    0,
+                ))
+            })
+        };
+        let mut response = answer.unwrap_or_else(|status| response::status(&status, output));
+        admitted.mark(response.headers_mut());
+        Ok(response)
     }
 
     async fn dispatch(
@@ -85,11 +94,13 @@ impl ApiServer {
     fn authenticate(
         self: &Arc<Self>,
         peer: &Peer,
+        info: &RequestInfo,
         headers: &http::HeaderMap,
     ) -> Result<Arc<UserInfo>, Status> {
         let lookup = self.lookup();
         let user = self.authenticator.identify(peer, headers, &lookup, self.clock.now())?;
-        authentication::impersonation::impersonate(user, headers, &|user, wanted| {
+        let request = authorization::Attributes::from(info);
+        authentication::impersonation::impersonate(user, headers, &request, &|user, wanted| {
             self.authorize(user, wanted)
         })
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use apiserver::authentication::{self, jwt, service_account, token_file, x509};
+use apiserver::authentication::{self, jwt, request_header, service_account, token_file, x509};
 use apiserver::server::{ApiServer, Config, serve, tls};
 use etcd::Store;
 use rustls::client::ResolvesClientCert;
@@ -22,22 +22,50 @@ pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// What an API server is told, keys and certificates read.
 pub struct Options {
     pub client_authority: Option<String>,
-    pub issuer: String,
+    /// A proxy that is believed who asks.
+    pub request_header: Option<request_header::Verifier>,
+    /// Of service account tokens: the first signs, all are believed.
+    pub issuers: Vec<String>,
+    /// Whom tokens must be for; empty: the issuers.
+    pub audiences: Vec<String>,
     pub service_account_signing_key: String,
     pub service_account_keys: Vec<String>,
+    /// Tokens die with the objects that they are bound to.
+    pub service_account_lookup: bool,
+    /// No token lives longer than this, in seconds.
+    pub longest_token: Option<i64>,
+    /// Tokens of projected volumes last a year, for old clients.
+    pub extend_tokens: bool,
     pub token_file: Option<String>,
     pub bootstrap_tokens: bool,
     pub anonymous: bool,
     pub service_cidrs: String,
     pub advertise: (IpAddr, u16),
-    /// Who signs the kubelets' serving certificates, and what to show them.
-    pub kubelets: Option<(String, Arc<dyn ResolvesClientCert>)>,
+    pub kubelets: Option<Kubelets>,
     /// Which of a node's addresses its kubelet is reached under, the best first; empty for the default.
     pub kubelet_address_types: Vec<String>,
 }
 
+/// The way to the kubelets.
+pub struct Kubelets {
+    /// Who signs their serving certificates; without it nobody checks them (upstream's default).
+    pub authority: Option<String>,
+    /// What to show them.
+    pub identity: Arc<dyn ResolvesClientCert>,
+}
+
 /// Builds the server over a store; nothing is served yet.
 pub fn build(options: Options, store: Store, world: &World) -> Result<Arc<ApiServer>> {
+    build_with(options, store, world, |_| Ok(()))
+}
+
+/// As [`build`], with a last word on what is not in the options.
+pub fn build_with(
+    options: Options,
+    store: Store,
+    world: &World,
+    tune: impl FnOnce(&mut Config) -> Result<()>,
+) -> Result<Arc<ApiServer>> {
     let x509 = match &options.client_authority {
         Some(pem) => {
             let verifier = x509::Verifier::new(pem.as_bytes()).context("reading the client CA")?;
@@ -49,8 +77,11 @@ pub fn build(options: Options, store: Store, world: &World) -> Result<Arc<ApiSer
     for pem in &options.service_account_keys {
         keys.extend(jwt::VerifyingKey::from_pem(pem.as_bytes()).context("reading a service account key")?);
     }
-    let issuers = vec![options.issuer.clone()];
-    let verifier = service_account::Verifier::new(issuers.clone(), issuers, keys, true);
+    let issuers = options.issuers;
+    let issuer = issuers.first().cloned().context("an issuer of service account tokens is needed")?;
+    let audiences = if options.audiences.is_empty() { issuers.clone() } else { options.audiences };
+    let lookup = options.service_account_lookup;
+    let verifier = service_account::Verifier::new(issuers, audiences, keys, lookup);
     let signing = jwt::SigningKey::from_pem(options.service_account_signing_key.as_bytes())
         .context("reading the key that signs service account tokens")?;
     let tokens = match &options.token_file {
@@ -59,37 +90,47 @@ pub fn build(options: Options, store: Store, world: &World) -> Result<Arc<ApiSer
     };
     let mut config = Config::new(authentication::Config {
         anonymous: options.anonymous,
+        request_header: options.request_header,
         x509,
         service_accounts: Some(Arc::new(verifier)),
         token_file: tokens,
         bootstrap_tokens: options.bootstrap_tokens,
     });
-    config.issuer = Some(Arc::new(service_account::Issuer::new(options.issuer, signing)));
+    let mut issuer = service_account::Issuer::new(issuer, signing);
+    issuer.longest_seconds = options.longest_token;
+    issuer.extend = options.extend_tokens;
+    config.issuer = Some(Arc::new(issuer));
     config.service_cidrs = options
         .service_cidrs
         .split(',')
         .map(|cidr| cidr.trim().parse().with_context(|| format!("{cidr:?} is not a service range")))
         .collect::<Result<_>>()?;
     config.advertise = Some(options.advertise);
+    config.hostname = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
     if !options.kubelet_address_types.is_empty() {
         config.kubelet_address_types = options.kubelet_address_types;
     }
-    if let Some((authority, identity)) = options.kubelets {
-        config.kubelet_tls = Some(kubelet_tls(&authority, identity)?);
+    if let Some(kubelets) = options.kubelets {
+        config.kubelet_tls = Some(kubelet_tls(kubelets)?);
     }
+    tune(&mut config)?;
     Ok(ApiServer::build(config, store, world.clock.clone(), world.entropy.clone()))
 }
 
-fn kubelet_tls(authority: &str, identity: Arc<dyn ResolvesClientCert>) -> Result<Arc<rustls::ClientConfig>> {
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in certificates(authority)? {
-        roots.add(certificate).context("reading the CA of the kubelets")?;
-    }
-    let config = rustls::ClientConfig::builder_with_provider(tls::provider())
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_client_cert_resolver(identity);
-    Ok(Arc::new(config))
+fn kubelet_tls(kubelets: Kubelets) -> Result<Arc<rustls::ClientConfig>> {
+    let builder =
+        rustls::ClientConfig::builder_with_provider(tls::provider()).with_safe_default_protocol_versions()?;
+    let builder = match kubelets.authority {
+        Some(authority) => {
+            let mut roots = rustls::RootCertStore::empty();
+            for certificate in certificates(&authority)? {
+                roots.add(certificate).context("reading the CA of the kubelets")?;
+            }
+            builder.with_root_certificates(roots)
+        }
+        None => builder.dangerous().with_custom_certificate_verifier(tls::any_server()),
+    };
+    Ok(Arc::new(builder.with_client_cert_resolver(kubelets.identity)))
 }
 
 /// A server that listens. [`Serving::stop`] ends its watches and waits for requests in flight.
@@ -122,6 +163,10 @@ pub async fn start(
 
 impl Serving {
     pub async fn stop(self) {
+        // Others must not be led here any more; the store may already be gone, and then nobody is.
+        if let Err(error) = apiserver::bootstrap::leave(&self.server).await {
+            tracing::debug!(%error, "taking this server's address away");
+        }
         self.server.stop();
         self.shutdown.cancel();
         if let Err(error) = self.listening.await {

@@ -84,15 +84,23 @@ async fn begin(
     let opened = store::open(&directory.store(), &world)?;
     let options = api_server::Options {
         client_authority: Some(bundle.authority.certificate.clone()),
-        issuer: format!("https://kubernetes.default.svc.{}", flags.cluster_domain),
+        request_header: None,
+        issuers: vec![format!("https://kubernetes.default.svc.{}", flags.cluster_domain)],
+        audiences: Vec::new(),
         service_account_signing_key: bundle.service_account_key.clone(),
         service_account_keys: vec![bundle.service_account_public_key.clone()],
+        service_account_lookup: true,
+        longest_token: None,
+        extend_tokens: true,
         token_file: None,
         bootstrap_tokens: false,
         anonymous: flags.anonymous_auth,
         service_cidrs: settings.ranges.services.to_string(),
         advertise: (settings.advertise_address, settings.secure_port),
-        kubelets: Some((bundle.authority.certificate.clone(), identities.api_server_kubelet_client.clone())),
+        kubelets: Some(api_server::Kubelets {
+            authority: Some(bundle.authority.certificate.clone()),
+            identity: identities.api_server_kubelet_client.clone(),
+        }),
         kubelet_address_types: Vec::new(),
     };
     let server = api_server::build(options, opened.store.clone(), &world)?;

@@ -66,8 +66,13 @@ pub async fn token_request(
     if spec["expirationSeconds"].is_null() {
         spec["expirationSeconds"] = DEFAULT_SECONDS.into();
     }
-    let seconds = spec["expirationSeconds"].as_i64().unwrap_or(0);
-    check_seconds(seconds)?;
+    let asked = spec["expirationSeconds"].as_i64().unwrap_or(0);
+    check_seconds(asked)?;
+    let seconds = issuer.longest_seconds.map_or(asked, |longest| asked.min(longest));
+    if seconds < asked {
+        scope.warnings.add(format!("requested expiration of {asked} seconds shortened to {seconds} seconds"));
+        spec["expirationSeconds"] = seconds.into();
+    }
     scope.check(Operation::Create, &object, None, options.dry_run).await?;
 
     let bound = bound(scope, &object["spec"]["boundObjectRef"])?;
@@ -79,7 +84,8 @@ pub async fn token_request(
         .map(String::from)
         .collect();
     // Clients of old never reload their token: they get a long one, and are only complained about.
-    let extended = matches!(bound, Bound::Pod(..))
+    let extended = issuer.extend
+        && matches!(bound, Bound::Pod(..))
         && seconds == WARN_ONLY_SECONDS
         && audiences.iter().all(|a| own_audiences.contains(a));
     let token = issuer
@@ -88,7 +94,11 @@ pub async fn token_request(
             service_account: Ref::to(&account),
             bound,
             audiences,
-            seconds: if extended { EXTENDED_SECONDS } else { seconds },
+            seconds: if extended {
+                issuer.longest_seconds.unwrap_or(EXTENDED_SECONDS).max(seconds)
+            } else {
+                seconds
+            },
             warn_after: extended.then_some(seconds),
             now,
             jti: meta::uid(&*server.entropy),
