@@ -6,6 +6,11 @@
 //! the time.
 
 mod admissionregistration;
+pub mod autoscaling;
+mod policy;
+mod networking;
+mod discovery;
+mod coordination;
 mod apiregistration;
 mod apps;
 mod batch;
@@ -16,7 +21,6 @@ pub mod core;
 pub mod cron;
 pub mod defaults;
 mod flowcontrol;
-mod groups;
 mod ip;
 mod meta;
 mod node;

@@ -1,10 +1,12 @@
 //! Roles and bindings.
 
 use apimachinery::field::{Error, ErrorList, Path};
+use apimachinery::labels::Selector;
 use apimachinery::names;
 use serde_json::Value;
 
 use crate::check::{items, messages, present, text};
+use crate::meta;
 use crate::strategy::{GENERIC, Strategy, path_segment};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -15,8 +17,11 @@ pub fn strategy(kind: &str) -> Option<&'static Strategy> {
     const ROLE: Strategy =
         Strategy { validate: role, validate_update: |new, _, _, errors| role(new, errors), ..RBAC };
     const CLUSTER_ROLE: Strategy = Strategy {
-        validate: cluster_role,
-        validate_update: |new, _, _, errors| cluster_role(new, errors),
+        validate: |object, errors| cluster_role(object, false, errors),
+        validate_update: |new, old, _, errors| {
+            let selectors = items(&old["aggregationRule"], "clusterRoleSelectors");
+            cluster_role(new, !selectors.iter().all(meta::selector_is_good), errors);
+        },
         ..RBAC
     };
     const ROLE_BINDING: Strategy = Strategy {
@@ -41,14 +46,21 @@ fn role(role: &Value, errors: &mut ErrorList) {
     rules(role, true, errors);
 }
 
-fn cluster_role(role: &Value, errors: &mut ErrorList) {
+fn cluster_role(role: &Value, lenient_selectors: bool, errors: &mut ErrorList) {
     rules(role, false, errors);
-    if let Some(aggregation) = present(role, "aggregationRule")
-        && items(aggregation, "clusterRoleSelectors").is_empty()
-    {
-        let path = Path::new("aggregationRule");
+    let Some(aggregation) = present(role, "aggregationRule") else { return };
+    let path = Path::new("aggregationRule.clusterRoleSelectors");
+    let selectors = items(aggregation, "clusterRoleSelectors");
+    if selectors.is_empty() {
         let why = "at least one clusterRoleSelector required if aggregationRule is non-nil";
-        errors.push(Error::required(&path.child("clusterRoleSelectors"), why));
+        errors.push(Error::required(&path, why));
+    }
+    for (index, selector) in selectors.iter().enumerate() {
+        let at = path.index(index);
+        meta::selector(selector, lenient_selectors, &at, errors);
+        if Selector::of_value(selector).is_err() {
+            errors.push(Error::invalid(&at, Value::Null, "invalid label selector."));
+        }
     }
 }
 
@@ -145,5 +157,88 @@ fn binding_update(new: &Value, old: &Value, namespaced: bool, errors: &mut Error
     binding(new, namespaced, errors);
     if new["roleRef"] != old["roleRef"] {
         errors.push(Error::invalid(&Path::new("roleRef"), new["roleRef"].clone(), "cannot change roleRef"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::rows::Subject;
+
+    fn subject(kind: &'static str, good: Value) -> Subject {
+        Subject { group: GROUP, version: "v1", kind, good }
+    }
+
+    /// `TestValidateRole`, `TestValidateClusterRole`
+    #[test]
+    fn roles() {
+        let rule = json!({"verbs": ["get"], "apiGroups": ["g"], "resources": ["r"]});
+        let good = || json!({"metadata": {"name": "system:a b", "namespace": "n"}, "rules": [rule]});
+        let (role, cluster_role) = (subject("Role", good()), subject("ClusterRole", good()));
+        let rules = |rule: Value, in_role: &[&str], in_cluster_role: &[&str]| {
+            role.created(json!({"rules": [rule]}), in_role);
+            cluster_role.created(json!({"rules": [rule]}), in_cluster_role);
+        };
+        rules(rule.clone(), &[], &[]);
+        let urls = "rules[0].nonResourceURLs: Invalid";
+        rules(json!({"verbs": ["get"], "nonResourceURLs": ["/*"]}), &[urls], &[]);
+        rules(json!({"verbs": ["get"], "nonResourceURLs": ["/*"], "resources": ["r"]}), &[urls], &[urls]);
+        let missing = ["rules[0].apiGroups: Required", "rules[0].resources: Required"];
+        rules(json!({"verbs": ["get"]}), &missing, &missing);
+        rules(
+            json!({"verbs": [], "apiGroups": ["g"], "resources": ["r"]}),
+            &["rules[0].verbs: Required"],
+            &["rules[0].verbs: Required"],
+        );
+        let aggregation = |selectors: Value| json!({"aggregationRule": {"clusterRoleSelectors": selectors}});
+        cluster_role.created(aggregation(json!([{"matchLabels": {"a": "b"}}])), &[]);
+        cluster_role.created(aggregation(json!([])), &["aggregationRule.clusterRoleSelectors: Required"]);
+        let odd =
+            aggregation(json!([{"matchExpressions": [{"key": "a", "operator": "In", "values": ["-x"]}]}]));
+        let value = "aggregationRule.clusterRoleSelectors[0].matchExpressions[0].values[0]: Invalid";
+        let selector = "aggregationRule.clusterRoleSelectors[0]: Invalid";
+        cluster_role.created(odd.clone(), &[value, selector]);
+        cluster_role.updated(odd, json!({"rules": []}), "", &[selector]);
+    }
+
+    /// `TestValidateRoleBinding`, `TestValidateClusterRoleBinding` and their updates
+    #[test]
+    fn bindings() {
+        let good = |kind: &str| {
+            json!({"metadata": {"name": "b", "namespace": "n"}, "roleRef": {"kind": kind, "name": "r"},
+            "subjects": [{"kind": "User", "name": "u"}, {"kind": "Group", "name": "g"}, {"kind": "ServiceAccount", "name": "s", "namespace": "n"}]})
+        };
+        for (kind, namespaced) in [("RoleBinding", true), ("ClusterRoleBinding", false)] {
+            let binding = subject(kind, good("ClusterRole"));
+            binding.created(json!({}), &[]);
+            binding.created(
+                json!({"roleRef": {"kind": "Role"}}),
+                if namespaced { &[] } else { &["roleRef.kind: NotSupported"] },
+            );
+            binding.created(
+                json!({"roleRef": {"apiGroup": "other", "kind": "Other", "name": ""}}),
+                &["roleRef.apiGroup: NotSupported", "roleRef.kind: NotSupported", "roleRef.name: Required"],
+            );
+            binding.created(json!({"roleRef": {"name": "a/b"}}), &["roleRef.name: Invalid"]);
+            let one = |one: Value, expect: &[&str]| binding.created(json!({"subjects": [one]}), expect);
+            one(json!({"kind": "User"}), &["subjects[0].name: Required"]);
+            one(
+                json!({"kind": "User", "name": "u", "apiGroup": "x"}),
+                &["subjects[0].apiGroup: NotSupported"],
+            );
+            one(json!({"kind": "Other", "name": "u"}), &["subjects[0].kind: NotSupported"]);
+            one(
+                json!({"kind": "ServiceAccount", "name": "A B", "namespace": "n", "apiGroup": "x"}),
+                &["subjects[0].name: Invalid", "subjects[0].apiGroup: NotSupported"],
+            );
+            one(
+                json!({"kind": "ServiceAccount", "name": "s"}),
+                if namespaced { &[] } else { &["subjects[0].namespace: Required"] },
+            );
+            binding.updated(json!({}), json!({"subjects": []}), "", &[]);
+            binding.updated(json!({}), json!({"roleRef": {"name": "other"}}), "", &["roleRef: Invalid"]);
+        }
     }
 }

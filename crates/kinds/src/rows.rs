@@ -21,6 +21,7 @@ impl Subject {
 
     fn default(&self, object: &mut Value) {
         let id = api::object_type(self.group, self.version, self.kind).expect("a built-in kind");
+        apimachinery::codec::normal::normalize(api::schema(), id, object).expect("a good shape");
         crate::defaults::apply(id, object);
     }
 

@@ -2,22 +2,16 @@
 //! status. And ReplicationController.
 
 use apimachinery::field::{Error, ErrorList, Path};
-use apimachinery::labels::{LabelSelector, Selector, Validation};
+use apimachinery::labels::{LabelSelector, Selector};
 use apimachinery::names;
 use serde_json::Value;
 
 use crate::check::{immutable, int, messages, not_negative, present, text};
 use crate::core::pod::validate;
+use crate::meta;
 
 pub const SPEC: Path<'static> = Path::new("spec");
 pub const STATUS: Path<'static> = Path::new("status");
-
-/// Every fault of a label selector that is there.
-pub fn selector(value: &Value, options: Validation, path: &Path<'_>, errors: &mut ErrorList) {
-    if let Some(selector) = LabelSelector::from_value(value) {
-        errors.extend(selector.validate(options, path));
-    }
-}
 
 /// Whether an expression of a stored selector has a value that new selectors may not have (upstream's
 /// `LabelSelectorHasInvalidLabelValue`).
@@ -28,11 +22,6 @@ pub fn has_invalid_value(value: &Value) -> bool {
     values.into_iter().any(|value| !names::is_label_value(&value).is_empty())
 }
 
-/// What a selector lets pass whose old form had such a value.
-pub fn tolerant(of: bool) -> Validation {
-    Validation { allow_invalid_label_value: of, ..Validation::default() }
-}
-
 /// A selector that is there and selects by something.
 pub fn required_selector(spec: &Value, what: &str, path: &Path<'_>, errors: &mut ErrorList) {
     let at = path.child("selector");
@@ -40,7 +29,7 @@ pub fn required_selector(spec: &Value, what: &str, path: &Path<'_>, errors: &mut
         errors.push(Error::required(&at, ""));
         return;
     };
-    selector(value, Validation::default(), &at, errors);
+    meta::selector(value, false, &at, errors);
     not_empty(value, what, &at, errors);
 }
 
@@ -168,14 +157,6 @@ pub fn name_warning(new: &Value, old: Option<&Value>, _subresource: &str) -> Vec
          is recommended: [{}]",
         faults.join(" ")
     )]
-}
-
-/// A metadata map stays as it was.
-pub fn keep_metadata(new: &mut Value, old: &Value, field: &str) {
-    match old["metadata"].get(field) {
-        Some(value) => new["metadata"][field] = value.clone(),
-        None => drop(new["metadata"].as_object_mut().map(|metadata| metadata.remove(field))),
-    }
 }
 
 /// One more than before, however often it is said.

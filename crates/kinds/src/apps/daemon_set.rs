@@ -5,6 +5,7 @@ use apimachinery::labels::Selector;
 use serde_json::{Value, json};
 
 use crate::check::{not_negative, present, text};
+use crate::meta;
 use crate::strategy::{GENERIC, Strategy};
 use crate::workload::{self, SPEC, amount, at_most_all, int_or_percent};
 
@@ -39,7 +40,7 @@ fn prepare_for_update(new: &mut Value, old: &Value, subresource: &str) {
 
 fn validate(object: &Value, old_values: bool, errors: &mut ErrorList) {
     let spec = &object["spec"];
-    workload::selector(&spec["selector"], workload::tolerant(old_values), &SPEC.child("selector"), errors);
+    meta::selector(&spec["selector"], old_values, &SPEC.child("selector"), errors);
     if let Ok(selector) = Selector::of_value(&spec["selector"]) {
         workload::labels_match(spec, &selector, &SPEC, errors);
     }

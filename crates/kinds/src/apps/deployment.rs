@@ -4,6 +4,7 @@ use apimachinery::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
 
 use crate::check::{int, not_negative, present, text};
+use crate::meta;
 use crate::strategy::{GENERIC, Strategy};
 use crate::workload::{self, SPEC, amount, at_most_all, int_or_percent};
 
@@ -19,7 +20,7 @@ pub const STRATEGY: Strategy = Strategy {
 /// Annotations are copied to replica sets, so they count as a change. Who writes the status does not label.
 fn prepare_for_update(new: &mut Value, old: &Value, subresource: &str) {
     if subresource == "status" {
-        return workload::keep_metadata(new, old, "labels");
+        return meta::keep(new, old, "labels");
     }
     let annotations = |object: &Value| {
         let map = object["metadata"]["annotations"].as_object();

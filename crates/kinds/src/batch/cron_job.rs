@@ -227,6 +227,11 @@ mod tests {
             "",
             &[],
         );
-        subject().updated(json!({}), json!({"status": {"lastScheduleTime": "x"}}), "status", &[]);
+        subject().updated(
+            json!({}),
+            json!({"status": {"lastScheduleTime": "2026-01-01T00:00:00Z"}}),
+            "status",
+            &[],
+        );
     }
 }

@@ -1,12 +1,13 @@
 //! Job: what it may ask for, what may change, and the selector that it gets.
 
 use apimachinery::field::{Error, ErrorList, Path};
-use apimachinery::labels::{Selector, Validation};
+use apimachinery::labels::Selector;
 use apimachinery::names;
 use serde_json::{Value, json};
 
 use super::{job_status, policies};
 use crate::check::{flag, immutable, int, items, not_negative, present, text};
+use crate::meta;
 use crate::strategy::{GENERIC, GarbageCollection, Strategy};
 use crate::workload::{self, SPEC};
 
@@ -56,25 +57,21 @@ fn prepare_for_create(job: &mut Value) {
 /// What an older object is let have, and what of it may change.
 #[derive(Clone, Copy)]
 struct Rules {
-    selector: Validation,
+    lenient_selector: bool,
     prefixed_labels: bool,
     /// A suspended Job without pods takes another place and other resources for them (KEP-2926).
     mutable_pods: bool,
 }
 
 impl Rules {
-    const NEW: Rules = Rules {
-        selector: Validation { allow_invalid_label_value: false, allow_unknown_operator: false },
-        prefixed_labels: true,
-        mutable_pods: false,
-    };
+    const NEW: Rules = Rules { lenient_selector: false, prefixed_labels: true, mutable_pods: false };
 
     fn of(old: &Value) -> Rules {
         let (spec, status) = (&old["spec"], &old["status"]);
         let labels = &spec["template"]["metadata"]["labels"];
         let rests = present(status, "startTime").is_none() || job_status::is_true(status, "Suspended");
         Rules {
-            selector: workload::tolerant(workload::has_invalid_value(&spec["selector"])),
+            lenient_selector: workload::has_invalid_value(&spec["selector"]),
             prefixed_labels: labels.get(NAME).is_some() && labels.get(UID).is_some(),
             mutable_pods: flag(spec, "suspend") && rests && int(status, "active").unwrap_or(0) == 0,
         }
@@ -133,7 +130,7 @@ fn selected_spec(spec: &Value, rules: Rules, errors: &mut ErrorList) {
     job_spec(spec, &SPEC, errors);
     match present(spec, "selector") {
         None => errors.push(Error::required(&SPEC.child("selector"), "")),
-        Some(value) => workload::selector(value, rules.selector, &SPEC.child("selector"), errors),
+        Some(value) => meta::selector(value, rules.lenient_selector, &SPEC.child("selector"), errors),
     }
     if let Ok(selector) = Selector::of_value(&spec["selector"]) {
         workload::labels_match(spec, &selector, &SPEC, errors);

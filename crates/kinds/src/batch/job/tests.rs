@@ -184,7 +184,10 @@ fn selector_is_made() {
         json!({"batch.kubernetes.io/controller-uid": "1a2b", "batch.kubernetes.io/job-name": "j", "controller-uid": "1a2b", "job-name": "j"})
     );
     let early = subject().create(&json!({"metadata": {"uid": null}}));
-    assert_eq!((early["spec"].get("selector"), early["spec"]["template"].get("metadata")), (None, None));
+    assert_eq!(
+        (early["spec"].get("selector"), early["spec"]["template"]["metadata"].get("labels")),
+        (None, None)
+    );
 }
 
 /// `TestValidateJobUpdate`
