@@ -6,13 +6,10 @@
 //! the time.
 
 mod admissionregistration;
-pub mod autoscaling;
-mod policy;
-mod networking;
-mod discovery;
-mod coordination;
+mod apiextensions;
 mod apiregistration;
 mod apps;
+mod authorization;
 mod batch;
 mod certificates;
 mod check;
@@ -21,6 +18,8 @@ pub mod core;
 pub mod cron;
 pub mod defaults;
 mod flowcontrol;
+mod groups;
+mod internal;
 mod ip;
 mod meta;
 mod node;
@@ -32,6 +31,7 @@ mod rbac;
 mod resource;
 mod scheduling;
 mod storage;
+mod storagemigration;
 pub mod strategy;
 mod webhook;
 mod workload;

@@ -1,7 +1,7 @@
 //! Certificate signing requests, bundles of trust anchors, and requests of pods.
 
 mod bundle;
-mod pem;
+pub mod pem;
 mod request;
 
 use crate::strategy::{GENERIC, Strategy};

@@ -39,6 +39,11 @@ pub const RULES: &[(&str, Rule)] = &[
     ("resource.v1.ExactDeviceRequest", device_request),
     ("resource.v1.DeviceSubRequest", device_request),
     ("resource.v1.Device", device),
+    (
+        "apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
+        custom_resource_definition,
+    ),
+    ("apiextensions-apiserver.pkg.apis.apiextensions.v1.ServiceReference", |map| set(map, "port", 443)),
 ];
 
 /// A number that is absent or zero.
@@ -238,5 +243,29 @@ fn device(map: &mut Map<String, Value>) {
         if let Some(mapping) = mapping.as_object_mut() {
             set(mapping, "allocationMultiplier", "1");
         }
+    }
+}
+
+/// Names that follow from the kind, no conversion, and that what is stored now is all that has been.
+fn custom_resource_definition(map: &mut Map<String, Value>) {
+    let Some(spec) = there(map, "spec") else { return };
+    if let Some(names) = there(spec, "names") {
+        let kind = text(names, "kind").to_owned();
+        if !kind.is_empty() {
+            set(names, "singular", kind.to_lowercase());
+            set(names, "listKind", format!("{kind}List"));
+        }
+    }
+    if !has(spec, "conversion") {
+        spec.insert("conversion".to_owned(), json!({"strategy": "None"}));
+    }
+    let versions = spec.get("versions").and_then(Value::as_array).into_iter().flatten();
+    let stored = versions.into_iter().find(|version| version.get("storage") == Some(&Value::Bool(true)));
+    let stored = stored.and_then(|version| version.get("name")).cloned();
+    if let Some(name) = stored
+        && let Some(status) = sub(map, "status")
+        && is_empty(status, "storedVersions")
+    {
+        status.insert("storedVersions".to_owned(), json!([name]));
     }
 }
