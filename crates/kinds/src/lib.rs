@@ -6,11 +6,18 @@
 //! the time.
 
 mod admissionregistration;
-mod apiextensions;
-mod apiregistration;
-mod apps;
+pub mod autoscaling;
+mod policy;
+mod networking;
+mod discovery;
+mod coordination;
+mod storagemigration;
+mod internal;
 mod authorization;
+mod apiextensions;
+mod apps;
 mod batch;
+mod apiregistration;
 mod certificates;
 mod check;
 pub mod columns;
@@ -18,10 +25,9 @@ pub mod core;
 pub mod cron;
 pub mod defaults;
 mod flowcontrol;
-mod groups;
-mod internal;
-mod ip;
 mod meta;
+mod webhook;
+mod ip;
 mod node;
 pub mod pod;
 pub mod pod_security;
@@ -31,16 +37,14 @@ mod rbac;
 mod resource;
 mod scheduling;
 mod storage;
-mod storagemigration;
+#[cfg(test)]
+mod rows;
 pub mod strategy;
-mod webhook;
 mod workload;
 
 pub use columns::columns;
 pub use strategy::strategy;
 
-#[cfg(test)]
-mod rows;
 #[cfg(test)]
 mod table;
 #[cfg(test)]

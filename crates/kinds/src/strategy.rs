@@ -8,8 +8,8 @@ use apimachinery::names;
 use serde_json::Value;
 
 use crate::{
-    admissionregistration, apps, batch, certificates, core, flowcontrol, groups, node, rbac, resource,
-    scheduling, storage,
+    admissionregistration, apiregistration, apps, autoscaling, batch, certificates, coordination, core,
+    discovery, flowcontrol, networking, node, policy, rbac, resource, scheduling, storage,
 };
 
 /// How names of a kind are checked: the faults of `name`; with `prefix` it is a `generateName`.
@@ -107,7 +107,7 @@ pub fn strategy(group: &str, kind: &str) -> &'static Strategy {
     let found = match group {
         "" => core::strategy(kind),
         "admissionregistration.k8s.io" => admissionregistration::strategy(kind),
-        "apiregistration.k8s.io" => crate::apiregistration::strategy(kind),
+        "apiregistration.k8s.io" => apiregistration::strategy(kind),
         "apiextensions.k8s.io" => crate::apiextensions::strategy(kind),
         "authorization.k8s.io" => crate::authorization::strategy(kind),
         "internal.apiserver.k8s.io" => crate::internal::strategy(kind),
@@ -115,16 +115,17 @@ pub fn strategy(group: &str, kind: &str) -> &'static Strategy {
         "apps" => apps::strategy(kind),
         "batch" => batch::strategy(kind),
         "certificates.k8s.io" => certificates::strategy(kind),
-        "coordination.k8s.io" => groups::coordination(kind),
-        "discovery.k8s.io" => groups::generation(kind),
+        "coordination.k8s.io" => coordination::strategy(kind),
+        "discovery.k8s.io" => discovery::strategy(kind),
         "flowcontrol.apiserver.k8s.io" => flowcontrol::strategy(kind),
-        "networking.k8s.io" => groups::networking(kind),
+        "networking.k8s.io" => networking::strategy(kind),
         "node.k8s.io" => node::strategy(kind),
-        "policy" => groups::policy(kind),
+        "policy" => policy::strategy(kind),
         "rbac.authorization.k8s.io" => rbac::strategy(kind),
         "resource.k8s.io" => resource::strategy(kind),
         "scheduling.k8s.io" => scheduling::strategy(kind),
         "storage.k8s.io" => storage::strategy(kind),
+        "autoscaling" => autoscaling::strategy(kind),
         _ => None,
     };
     found.unwrap_or(&GENERIC)
