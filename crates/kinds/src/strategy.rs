@@ -7,10 +7,7 @@ use apimachinery::field::ErrorList;
 use apimachinery::names;
 use serde_json::Value;
 
-use crate::{
-    admissionregistration, apiregistration, apps, autoscaling, batch, certificates, coordination, core,
-    discovery, flowcontrol, networking, node, policy, rbac, resource, scheduling, storage,
-};
+use crate::{admissionregistration, apiregistration, apps, autoscaling, batch, certificates, coordination, core, discovery, flowcontrol, networking, node, policy, rbac, resource, scheduling, storage};
 
 /// How names of a kind are checked: the faults of `name`; with `prefix` it is a `generateName`.
 pub type NameRule = fn(name: &str, prefix: bool) -> Vec<String>;
