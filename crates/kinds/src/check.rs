@@ -128,3 +128,16 @@ pub fn immutable(new: &Value, old: &Value, path: &Path<'_>, errors: &mut ErrorLi
 pub fn qualified(value: &str, path: &Path<'_>, errors: &mut ErrorList) {
     messages(names::is_qualified_name(value), &value.into(), path, errors);
 }
+
+/// Annotations of an object's or a template's metadata: qualified names in any case, 256 KiB in all.
+pub fn annotations(metadata: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    const MOST: usize = 256 * 1024;
+    let mut size = 0;
+    for (key, value) in entries(metadata, "annotations") {
+        messages(names::is_qualified_name(&key.to_lowercase()), &key.as_str().into(), path, errors);
+        size += key.len() + value.as_str().unwrap_or_default().len();
+    }
+    if size > MOST {
+        errors.push(Error::too_long(path, MOST));
+    }
+}

@@ -83,7 +83,10 @@ mod tests {
             (json!({"handler": "&!@#"}), &["handler: Invalid"]),
             (json!({"handler": "a.b"}), &["handler: Invalid"]),
             (json!({"overhead": {"podFixed": {"cpu": "10", "memory": "10G"}}}), &[]),
-            (json!({"overhead": {"podFixed": {"my.org": "10m"}}}), &["overhead.limits[my.org]: Invalid"]),
+            (
+                json!({"overhead": {"podFixed": {"my.org": "10m"}}}),
+                &["overhead.limits[my.org]: Invalid", "overhead.limits[my.org]: Invalid"],
+            ),
             (json!({"overhead": {"podFixed": {"cpu": "-1"}}}), &["overhead.limits[cpu]: Invalid"]),
             (scheduling(json!({"nodeSelector": {"valid": "yes"}})), &[]),
             (

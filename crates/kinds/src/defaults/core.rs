@@ -163,12 +163,12 @@ fn pod(map: &mut Map<String, Value>) {
             }
         }
     }
-    if let Some(resources) = there(spec, "resources")
-        && !is_empty(resources, "limits")
-    {
-        requests_from_limits(resources);
+    if let Some(spec) = map.get_mut("spec") {
+        crate::core::pod::resources::default_pod_level(spec);
     }
-    set(spec, "enableServiceLinks", true);
+    if let Some(spec) = there(map, "spec") {
+        set(spec, "enableServiceLinks", true);
+    }
 }
 
 fn requests_from_limits(resources: &mut Map<String, Value>) {

@@ -1,24 +1,40 @@
-//! Pod.
+//! Pod. Start at [`STRATEGY`]; [`validate`] has the rules for pods and templates as a whole, the other modules
+//! those of parts.
 
-pub mod affinity;
+pub(crate) mod affinity;
+mod annotations;
 pub mod container;
+pub(crate) mod disabled;
+mod env;
+mod mounts;
+mod options;
+mod overlaps;
+mod probes;
+mod resize;
+pub(crate) mod resources;
 mod security;
+mod status;
 mod update;
 pub mod validate;
 mod volumes;
+pub(crate) mod warnings;
 
-use apimachinery::field::ErrorList;
+use apimachinery::field::{ErrorList, Path};
+use apimachinery::quantity::Quantity;
 use serde_json::{Value, json};
 
+use crate::check::items;
+use crate::meta;
 use crate::strategy::{GENERIC, Strategy};
 
 pub const STRATEGY: Strategy = Strategy {
     generation: true,
     returns_deleted: true,
-    prepare_for_create: on_create,
-    prepare_for_update: on_update,
+    prepare_for_create,
+    prepare_for_update,
     validate: validate::create,
     validate_update,
+    warnings: warnings::pod,
     selectable: &[
         ("spec.nodeName", "/spec/nodeName", ""),
         ("spec.restartPolicy", "/spec/restartPolicy", ""),
@@ -32,35 +48,127 @@ pub const STRATEGY: Strategy = Strategy {
     ..GENERIC
 };
 
+/// What taints do to pods.
+pub const TAINT_EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
+
+/// Calls `each` with every container of a spec and its path, in the order in which they start.
+pub fn visit<'a>(spec: &'a Value, path: &Path<'_>, mut each: impl FnMut(&'a Value, &Path<'_>)) {
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        let at = path.child(list);
+        for (index, container) in items(spec, list).iter().enumerate() {
+            each(container, &at.index(index));
+        }
+    }
+}
+
 /// A new pod is pending, and its quality of service is known from its requests and limits. A pod that waits for
 /// scheduling gates says so.
-fn on_create(object: &mut Value) {
+fn prepare_for_create(object: &mut Value) {
+    let made = object["metadata"]["creationTimestamp"].clone();
     let mut status = json!({"phase": "Pending", "qosClass": qos_class(&object["spec"])});
     let gated = object["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty());
     if gated {
         status["conditions"] = json!([{
             "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
             "message": "Scheduling is blocked due to non-empty scheduling gates",
-            "lastProbeTime": null, "lastTransitionTime": null,
+            "lastProbeTime": null, "lastTransitionTime": made,
         }]);
     }
     object["status"] = status;
+    if let Some(spec) = object.get_mut("spec") {
+        disabled::spec(spec, None);
+    }
+    // A create is prepared before and after admission; labels are looked at only before.
+    if made.is_null() {
+        add_label_keys(object);
+    }
+    annotations::fill_app_armor(object);
 }
 
-/// The class does not change with the life of a pod, whatever a status writer leaves out.
-fn on_update(new: &mut Value, old: &Value, subresource: &str) {
-    if subresource == "status" {
-        let class = &old["status"]["qosClass"];
-        if class.is_string() && !new["status"]["qosClass"].is_string() {
-            new["status"]["qosClass"] = class.clone();
+/// Selectors of a new pod get the pod's own values of the labels that their owners name (KEP-3633, KEP-3243).
+fn add_label_keys(pod: &mut Value) {
+    let labels = pod["metadata"]["labels"].clone();
+    let extend = |owner: &mut Value| {
+        let mut added = Vec::new();
+        for (field, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+            for key in meta::texts(owner, field) {
+                if let Some(value) = labels.get(key) {
+                    added.push(json!({"key": key, "operator": operator, "values": [value]}));
+                }
+            }
+        }
+        let Some(selector) = owner.get_mut("labelSelector").filter(|selector| selector.is_object()) else {
+            return;
+        };
+        if added.is_empty() {
+            return;
+        }
+        match selector.get_mut("matchExpressions").and_then(Value::as_array_mut) {
+            Some(expressions) => expressions.extend(added),
+            None => selector["matchExpressions"] = added.into(),
+        }
+    };
+    let spec = &mut pod["spec"];
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let Some(affinity) = spec.pointer_mut("/affinity").and_then(|affinity| affinity.get_mut(kind)) else {
+            continue;
+        };
+        let list = |affinity: &mut Value, list: &str| -> Vec<Value> {
+            affinity.get_mut(list).and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default()
+        };
+        for field in [
+            "preferredDuringSchedulingIgnoredDuringExecution",
+            "requiredDuringSchedulingIgnoredDuringExecution",
+        ] {
+            let mut terms = list(affinity, field);
+            if terms.is_empty() {
+                continue;
+            }
+            for term in &mut terms {
+                match field.starts_with("preferred") {
+                    true => term.get_mut("podAffinityTerm").into_iter().for_each(extend),
+                    false => extend(term),
+                }
+            }
+            affinity[field] = terms.into();
         }
     }
+    let constraints = spec.get_mut("topologySpreadConstraints").and_then(Value::as_array_mut);
+    constraints.into_iter().flatten().for_each(extend);
+}
+
+fn prepare_for_update(new: &mut Value, old: &Value, subresource: &str) {
+    match subresource {
+        "status" => return status::prepare(new, old),
+        "ephemeralcontainers" => {
+            let added = new["spec"].get_mut("ephemeralContainers").map(Value::take);
+            new["spec"] = old["spec"].clone();
+            match added {
+                Some(added) => new["spec"]["ephemeralContainers"] = added,
+                None => drop(new["spec"].as_object_mut().map(|spec| spec.remove("ephemeralContainers"))),
+            }
+            keep_status_and_metadata(new, old);
+        }
+        "resize" => resize::prepare(new, old),
+        _ => {}
+    }
+    if let Some(spec) = new.get_mut("spec") {
+        disabled::spec(spec, old.get("spec"));
+    }
+}
+
+/// For subresources that change a part of the spec alone.
+fn keep_status_and_metadata(new: &mut Value, old: &Value) {
+    update::restore(new, old, "status");
+    meta::keep_for_status(new, old);
 }
 
 fn validate_update(new: &Value, old: &Value, subresource: &str, errors: &mut ErrorList) {
     match subresource {
         "" => update::update(new, old, errors),
-        "status" => update::status(new, old, errors),
+        "status" => status::check(new, old, errors),
+        "ephemeralcontainers" => update::ephemeral_containers(new, old, errors),
+        "resize" => resize::check(new, old, errors),
         _ => {}
     }
 }
@@ -79,7 +187,6 @@ pub fn qos_class(spec: &Value) -> &'static str {
 }
 
 fn class_of<'a>(all: impl Iterator<Item = &'a Value>) -> &'static str {
-    use apimachinery::quantity::Quantity;
     let amount = |value: &Value| Quantity::from_value(value).ok().filter(|amount| !amount.is_zero());
     let (mut any, mut guaranteed) = (false, true);
     for resources in all {
@@ -98,28 +205,4 @@ fn class_of<'a>(all: impl Iterator<Item = &'a Value>) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quality_of_service() {
-        let check = |resources: &[Value], expect: &str| {
-            let containers: Vec<Value> =
-                resources.iter().map(|resources| json!({"resources": resources})).collect();
-            assert_eq!(qos_class(&json!({"containers": containers})), expect, "{resources:?}");
-        };
-        let full =
-            json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1Gi"}});
-        check(&[json!({})], "BestEffort");
-        check(&[json!({"requests": {"cpu": "0"}})], "BestEffort");
-        check(&[json!({"requests": {"cpu": "1"}})], "Burstable");
-        check(&[json!({"limits": {"example.com/x": "1"}})], "BestEffort");
-        check(std::slice::from_ref(&full), "Guaranteed");
-        check(&[full.clone(), json!({})], "Burstable");
-        check(
-            &[json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m", "memory": "1Gi"}})],
-            "Burstable",
-        );
-        assert_eq!(qos_class(&json!({"containers": [{}], "resources": full})), "Guaranteed");
-    }
-}
+mod tests;
