@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::cell::{containers, created, labels, list, name, number, qualified, selector, string};
+use super::cell::{containers, created, labels, list, name, number, qualified, string, workload};
 use super::{AGE, CONTAINERS, Column, Columns, IMAGES, Kinds, NAME, SELECTOR};
 
 pub(super) static KINDS: Kinds = &[
@@ -42,8 +42,7 @@ pub(super) static KINDS: Kinds = &[
         Columns::new(REPLICAS, |o, now| {
             let mut cells = replicas(o);
             cells.push(created(o, now));
-            cells.extend(containers(&o["spec"]["template"]));
-            cells.push(selector(&o["spec"]["selector"]));
+            cells.extend(workload(&o["spec"]));
             cells
         }),
     ),
@@ -87,8 +86,7 @@ pub(super) static KINDS: Kinds = &[
                 }
                 let template = &o["spec"]["template"];
                 cells.extend([labels(&template["spec"]["nodeSelector"]), created(o, now)]);
-                cells.extend(containers(template));
-                cells.push(selector(&o["spec"]["selector"]));
+                cells.extend(workload(&o["spec"]));
                 cells
             },
         ),

@@ -3,8 +3,7 @@
 use serde_json::Value;
 
 use super::cell::{
-    condition, containers, count, created, given_or, human_duration, is_true, name, number, selector, since,
-    text, time,
+    condition, count, created, given_or, human_duration, is_true, name, number, since, text, time, workload,
 };
 use super::{AGE, CONTAINERS, Column, Columns, IMAGES, Kinds, NAME, SELECTOR};
 
@@ -34,8 +33,7 @@ pub(super) static KINDS: Kinds = &[
                     duration.into(),
                     created(o, now),
                 ];
-                cells.extend(containers(&o["spec"]["template"]));
-                cells.push(selector(&o["spec"]["selector"]));
+                cells.extend(workload(&o["spec"]));
                 cells
             },
         ),
@@ -66,7 +64,6 @@ pub(super) static KINDS: Kinds = &[
                     Value::Null => "<none>".to_string(),
                     last => since(last, now),
                 };
-                let job = &spec["jobTemplate"]["spec"];
                 let mut cells = vec![
                     name(o),
                     text(&spec["schedule"]),
@@ -76,8 +73,7 @@ pub(super) static KINDS: Kinds = &[
                     last.into(),
                     created(o, now),
                 ];
-                cells.extend(containers(&job["template"]));
-                cells.push(selector(&job["selector"]));
+                cells.extend(workload(&spec["jobTemplate"]["spec"]));
                 cells
             },
         ),

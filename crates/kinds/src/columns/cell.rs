@@ -103,6 +103,12 @@ pub(super) fn containers(template: &Value) -> [Value; 2] {
     [join(containers, "name").into(), join(containers, "image").into()]
 }
 
+/// The wide cells of what makes pods from a template: containers, images, and which pods are its own.
+pub(super) fn workload(spec: &Value) -> [Value; 3] {
+    let [names, images] = containers(&spec["template"]);
+    [names, images, selector(&spec["selector"])]
+}
+
 /// `a=b,c=d`, or `<none>`.
 pub(super) fn labels(labels: &Value) -> Value {
     let mut pairs: Vec<String> = map(labels).map(|(key, value)| format!("{key}={}", string(value))).collect();
