@@ -32,6 +32,9 @@ pub struct Settings {
     pub kubeconfig: Option<PathBuf>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_runtime_endpoint: Option<String>,
+    /// `REGISTRY=URL`, as the flag has it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub registry_mirrors: Vec<String>,
 }
 
 /// A data directory.

@@ -56,7 +56,23 @@ fn first(directory: &Directory, flags: &Flags) -> Result<Settings> {
         id: digest.iter().take(3).map(|byte| format!("{byte:02x}")).collect(),
         kubeconfig: flags.write_kubeconfig.clone(),
         container_runtime_endpoint: flags.container_runtime_endpoint.clone(),
+        registry_mirrors: mirrors(flags)?.unwrap_or_default(),
     })
+}
+
+/// The mirrors that flags give; `None` when they say nothing. An empty one is none.
+fn mirrors(flags: &Flags) -> Result<Option<Vec<String>>> {
+    let given = &flags.registry_mirror;
+    for mirror in given.iter().filter(|mirror| !mirror.is_empty()) {
+        let url = mirror.split_once('=').filter(|(registry, _)| !registry.is_empty()).map(|(_, url)| url);
+        if !url.is_some_and(|url| url.starts_with("http://") || url.starts_with("https://")) {
+            bail!(
+                "--registry-mirror {mirror}: REGISTRY=URL is wanted, such as docker.io=http://127.0.0.1:5000"
+            );
+        }
+    }
+    let all = || given.iter().filter(|mirror| !mirror.is_empty()).cloned().collect();
+    Ok((!given.is_empty()).then(all))
 }
 
 fn again(kept: &Settings, flags: &Flags) -> Result<Settings> {
@@ -89,6 +105,9 @@ fn again(kept: &Settings, flags: &Flags) -> Result<Settings> {
     }
     if let Some(path) = &flags.write_kubeconfig {
         settings.kubeconfig = Some(path.clone());
+    }
+    if let Some(mirrors) = mirrors(flags)? {
+        settings.registry_mirrors = mirrors;
     }
     settings.container_runtime_endpoint =
         flags.container_runtime_endpoint.clone().or_else(|| kept.container_runtime_endpoint.clone());

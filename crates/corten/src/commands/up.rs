@@ -58,7 +58,8 @@ pub struct Flags {
     /// Answer requests without credentials as system:anonymous
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub anonymous_auth: bool,
-    /// Pull images of a registry from here: docker.io=http://127.0.0.1:5000 ("_default" for all others)
+    /// Pull images of a registry from here: docker.io=http://127.0.0.1:5000 ("_default" for all others); kept from
+    /// start to start, and forgotten by an empty one
     #[arg(long, value_name = "REGISTRY=URL")]
     pub registry_mirror: Vec<String>,
     /// How long the cluster's certificates live; each is renewed when a third of that is left [default: 8760h]
@@ -219,11 +220,7 @@ fn serve(flags: &Flags, directory: &Directory) -> Result<ExitCode> {
     let settings = settings::decide(directory, flags)?;
     settings.container_runtime_endpoint.as_deref().map_or(Ok(()), preflight::answers)?;
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(2, |cores| cores.get().min(8)))
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
+    let runtime = wiring::runtime()?;
     let ended = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         tokio::spawn(cancel_on_signal(shutdown.clone()));

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use api::authorization::v1::{NonResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use apimachinery::clock::Clock;
-use apiserver::authentication::x509;
+use apiserver::authentication::{request_header, x509};
 use apiserver::metrics::{classic, process};
 use apiserver::server::tls;
 use bytes::Bytes;
@@ -132,6 +132,8 @@ pub struct Serving {
     requestheader_allowed_names: Vec<String>,
     #[arg(long, value_name = "HEADERS", value_delimiter = ',', default_value = "x-remote-user")]
     requestheader_username_headers: Vec<String>,
+    #[arg(long, value_name = "HEADERS", value_delimiter = ',')]
+    requestheader_uid_headers: Vec<String>,
     #[arg(long, value_name = "HEADERS", value_delimiter = ',', default_value = "x-remote-group")]
     requestheader_group_headers: Vec<String>,
     #[arg(long, value_name = "PREFIXES", value_delimiter = ',', default_value = "x-remote-extra-")]
@@ -145,6 +147,20 @@ pub struct Serving {
 }
 
 impl Serving {
+    /// The proxies in front that are believed.
+    fn proxies(&self) -> Result<Option<request_header::Verifier>> {
+        let Some(ca) = &self.requestheader_client_ca_file else { return Ok(None) };
+        let names = request_header::Names {
+            username: self.requestheader_username_headers.clone(),
+            uid: self.requestheader_uid_headers.clone(),
+            group: self.requestheader_group_headers.clone(),
+            extra_prefix: self.requestheader_extra_headers_prefix.clone(),
+        };
+        let allowed = self.requestheader_allowed_names.clone();
+        let verifier = request_header::Verifier::new(names, allowed, read(ca)?.as_bytes());
+        verifier.map(Some).context("--requestheader-client-ca-file and its headers")
+    }
+
     /// Listens from now on until `shutdown`.
     pub async fn start(
         &self,
@@ -170,13 +186,7 @@ impl Serving {
             |file: &Option<PathBuf>| file.as_deref().map(read).transpose()?.map(verifier).transpose();
         let guard = Guard {
             certificates: verifier(&self.client_ca_file)?,
-            proxies: verifier(&self.requestheader_client_ca_file)?.map(|certificates| Proxies {
-                certificates,
-                names: self.requestheader_allowed_names.clone(),
-                user: self.requestheader_username_headers.clone(),
-                group: self.requestheader_group_headers.clone(),
-                extra: self.requestheader_extra_headers_prefix.clone(),
-            }),
+            proxies: self.proxies()?,
             clock: world.clock.clone(),
             authentication: ask(&self.authentication_kubeconfig)?,
             authorization: ask(&self.authorization_kubeconfig)?,
@@ -300,52 +310,20 @@ async fn answer<B>(
 /// Who may see more than the health: the API server says. Without anybody to ask, nobody.
 struct Guard {
     certificates: Option<x509::Verifier>,
-    proxies: Option<Proxies>,
+    /// Proxies in front that have asked for credentials themselves, and say in headers whose they were.
+    proxies: Option<request_header::Verifier>,
     clock: Arc<dyn Clock>,
     authentication: Option<Client>,
     authorization: Option<Client>,
 }
 
-/// Proxies in front that have asked for credentials themselves, and say in headers whose they were.
-struct Proxies {
-    certificates: x509::Verifier,
-    names: Vec<String>,
-    user: Vec<String>,
-    group: Vec<String>,
-    extra: Vec<String>,
-}
-
-impl Proxies {
-    /// Whom a proxy speaks for; `None` when this is none of them, or it names nobody.
-    fn user<B>(
-        &self,
-        request: &Request<B>,
-        chain: &Arc<[Vec<u8>]>,
-        now: jiff::Timestamp,
-    ) -> Option<UserInfo> {
-        let proxy = self.certificates.authenticate(chain, now).ok()??;
-        if !self.names.is_empty() && !self.names.contains(&proxy.name) {
-            return None;
-        }
-        let headers = request.headers();
-        let values = |name: &str| {
-            let all = headers.get_all(name).into_iter();
-            all.filter_map(|value| value.to_str().ok()).filter(|value| !value.is_empty()).map(str::to_owned)
-        };
-        let username = self.user.iter().find_map(|name| values(name).next())?;
-        let mut extra = std::collections::BTreeMap::<String, Vec<String>>::new();
-        for name in headers.keys().map(http::HeaderName::as_str) {
-            let key = self.extra.iter().find_map(|prefix| name.strip_prefix(&prefix.to_lowercase()));
-            if let Some(key) = key {
-                extra.entry(key.to_owned()).or_default().extend(values(name));
-            }
-        }
-        Some(UserInfo {
-            username: Some(username),
-            groups: Some(self.group.iter().flat_map(|name| values(name)).collect()),
-            extra: (!extra.is_empty()).then_some(extra),
-            ..UserInfo::default()
-        })
+/// A user as reviews name one.
+fn named(user: &apiserver::request::UserInfo) -> UserInfo {
+    UserInfo {
+        username: Some(user.name.clone()),
+        groups: Some(user.groups.clone()),
+        uid: (!user.uid.is_empty()).then(|| user.uid.clone()),
+        extra: (!user.extra.is_empty()).then(|| user.extra.clone()),
     }
 }
 
@@ -357,7 +335,10 @@ impl Guard {
             StatusCode::INTERNAL_SERVER_ERROR
         };
         let proxied = match &self.proxies {
-            Some(proxies) if !chain.is_empty() => proxies.user(request, chain, self.clock.now()),
+            // A client of another authority speaks for itself, whatever its headers say.
+            Some(proxies) if !chain.is_empty() => {
+                proxies.authenticate(chain, request.headers(), self.clock.now()).ok().flatten()
+            }
             _ => None,
         };
         let bearer = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -367,13 +348,8 @@ impl Guard {
             }
             _ => None,
         };
-        let user = match (verified, bearer.and_then(|value| value.strip_prefix("Bearer "))) {
-            _ if proxied.is_some() => proxied.unwrap_or_default(),
-            (Some(user), _) => UserInfo {
-                username: Some(user.name.clone()),
-                groups: Some(user.groups.clone()),
-                ..UserInfo::default()
-            },
+        let user = match (proxied.or(verified), bearer.and_then(|value| value.strip_prefix("Bearer "))) {
+            (Some(user), _) => named(&user),
             (None, None) => UserInfo {
                 username: Some("system:anonymous".to_owned()),
                 groups: Some(vec!["system:unauthenticated".to_owned()]),

@@ -336,6 +336,58 @@ mod tests {
         }
     }
 
+    /// All that kubeadm writes for a node.
+    const KUBEADM: &str = "
+authentication:
+  anonymous: {enabled: false}
+  webhook: {cacheTTL: 0s, enabled: true}
+  x509: {clientCAFile: /etc/kubernetes/pki/ca.crt}
+authorization:
+  mode: Webhook
+  webhook: {cacheAuthorizedTTL: 0s, cacheUnauthorizedTTL: 0s}
+cgroupDriver: systemd
+clusterDNS: [10.96.0.10]
+clusterDomain: cluster.local
+containerRuntimeEndpoint: ''
+cpuManagerReconcilePeriod: 0s
+crashLoopBackOff: {}
+evictionPressureTransitionPeriod: 0s
+fileCheckFrequency: 0s
+healthzBindAddress: 127.0.0.1
+healthzPort: 10248
+httpCheckFrequency: 0s
+imageMaximumGCAge: 0s
+imageMinimumGCAge: 0s
+logging:
+  flushFrequency: 0
+  options: {json: {infoBufferSize: '0'}, text: {infoBufferSize: '0'}}
+  verbosity: 0
+memorySwap: {}
+nodeStatusReportFrequency: 0s
+nodeStatusUpdateFrequency: 0s
+resolvConf: /run/systemd/resolve/resolv.conf
+rotateCertificates: true
+runtimeRequestTimeout: 0s
+shutdownGracePeriod: 0s
+shutdownGracePeriodCriticalPods: 0s
+staticPodPath: /etc/kubernetes/manifests
+streamingConnectionIdleTimeout: 0s
+syncFrequency: 0s
+volumeStatsAggPeriod: 0s
+";
+
+    #[test]
+    fn what_kubeadm_writes() {
+        let mut config = Config::new("n");
+        let asked = apply(&format!("{HEAD}{KUBEADM}"), Path::new("/var/lib/kubelet"), &mut config).unwrap();
+        assert_eq!(asked, Asked { rotate_certificates: true, systemd: true });
+        let fresh = Config::new("n");
+        // What is empty or zero is the default.
+        assert_eq!(config.container_runtime_endpoint, fresh.container_runtime_endpoint);
+        assert_eq!(config.node_status_update_frequency, fresh.node_status_update_frequency);
+        assert_eq!(config.static_pod_path.as_deref(), Some(Path::new("/etc/kubernetes/manifests")));
+    }
+
     #[test]
     fn fields() {
         check("", Ok(|c| c.port == 10250 && c.healthz.is_some_and(|at| at.port() == 10248)));

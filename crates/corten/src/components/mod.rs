@@ -161,11 +161,7 @@ where
     F: Future<Output = Result<()>>,
 {
     logging::start(logging::level(common.v), None)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(2, |cores| cores.get().min(8)))
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
+    let runtime = crate::wiring::runtime()?;
     let ended = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         tokio::spawn(cancel_on_signal(shutdown.clone()));

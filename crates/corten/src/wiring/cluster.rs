@@ -60,7 +60,7 @@ async fn begin(
     let node_parts = node::Parts { tracker: parts.clone(), failed: failure, shutdown: shutdown.clone() };
 
     // containerd takes longest, so it begins first.
-    let runtime = node::start_runtime(flags, directory, settings, &node_parts)?;
+    let runtime = node::start_runtime(directory, settings, &node_parts)?;
 
     let mut pki = certificates::Store::open(&directory.pki())?;
     if let Some(validity) = flags.certificate_validity_period {

@@ -9,7 +9,17 @@ pub mod transport;
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use apimachinery::clock::{Clock, Entropy};
+
+/// The threads of a program: as many workers as processors, eight at most.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, |cores| cores.get().min(8)))
+        .enable_all()
+        .build()
+        .context("starting the runtime")
+}
 
 /// The real clock and entropy.
 #[derive(Clone)]

@@ -76,12 +76,9 @@ pub fn containerd_config(directory: &Directory, mirrors: &[Mirror]) -> cri::cont
 }
 
 /// `docker.io=http://127.0.0.1:5000`.
-fn mirrors(flags: &[String]) -> Result<Vec<Mirror>> {
+fn mirrors(given: &[String]) -> Vec<Mirror> {
     let mut mirrors: Vec<Mirror> = Vec::new();
-    for flag in flags {
-        let (registry, endpoint) = flag
-            .split_once('=')
-            .with_context(|| format!("--registry-mirror {flag}: REGISTRY=URL is wanted"))?;
+    for (registry, endpoint) in given.iter().filter_map(|mirror| mirror.split_once('=')) {
         match mirrors.iter_mut().find(|mirror| mirror.registry == registry) {
             Some(mirror) => mirror.endpoints.push(endpoint.to_owned()),
             None => mirrors.push(Mirror {
@@ -91,20 +88,15 @@ fn mirrors(flags: &[String]) -> Result<Vec<Mirror>> {
             }),
         }
     }
-    Ok(mirrors)
+    mirrors
 }
 
 /// Starts containerd, unless another runtime is given.
-pub fn start_runtime(
-    flags: &Flags,
-    directory: &Directory,
-    settings: &Settings,
-    parts: &Parts,
-) -> Result<Runtime> {
+pub fn start_runtime(directory: &Directory, settings: &Settings, parts: &Parts) -> Result<Runtime> {
     if let Some(endpoint) = &settings.container_runtime_endpoint {
         return Ok(Runtime::Given(endpoint.clone()));
     }
-    let config = containerd_config(directory, &mirrors(&flags.registry_mirror)?);
+    let config = containerd_config(directory, &mirrors(&settings.registry_mirrors));
     let images = Images::new(&config);
     let containerd = Containerd::build(config).context("preparing containerd")?;
     let handle = containerd.handle();

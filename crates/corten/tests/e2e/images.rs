@@ -77,6 +77,14 @@ fn images() {
         assert!(asked.iter().any(|line| line.ends_with(part)), "{part} is not among {asked:#?}");
     }
 
+    step("mirrors are kept from start to start");
+    c.corten(&["down"], &[]).ok();
+    let port = c.port.to_string();
+    c.corten(&["up"], &["--secure-port", &port, "--detach"]).ok();
+    plain.push("library/later", "latest", &image());
+    c.apply(&pod("later", "later", ""));
+    runs(&c, "later");
+
     step("a name that leads nowhere: why, in the pod and in events");
     let wrong = format!("{at}/team/nothing:1");
     c.apply(&pod("wrong", &wrong, ""));

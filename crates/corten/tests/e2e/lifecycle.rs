@@ -259,6 +259,9 @@ fn machine() {
     step("flags that contradict themselves");
     c.corten(&["up"], &["--cluster-cidr=nonsense"]).fails().has(&["--cluster-cidr", "nonsense"]);
     c.corten(&["up"], &["--secure-port=70000"]).fails().has(&["70000"]);
+    for mirror in ["nonsense", "docker.io=127.0.0.1:5000", "=http://127.0.0.1:5000"] {
+        c.corten(&["up"], &["--registry-mirror", mirror]).fails().has(&["REGISTRY=URL is wanted"]);
+    }
     let long = format!("{dir}/{}", "x".repeat(80));
     run(Command::new(CORTEN).args(["up", "--data-dir", &long]), "").fails().has(&["too long"]);
 }
