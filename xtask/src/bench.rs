@@ -44,7 +44,7 @@ impl Report {
     }
 }
 
-/// Runs the named measures, or all. With `--no-build`, of the programs in `target/dist` as they are.
+/// Runs the named measures, or all. With `--no-build`, of the programs in `target/release` as they are.
 pub fn run(words: &[String]) -> Result<()> {
     let (flags, names): (Vec<_>, Vec<_>) = words.iter().partition(|word| *word == "--no-build");
     for name in &names {
@@ -55,8 +55,8 @@ pub fn run(words: &[String]) -> Result<()> {
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| *wanted == name);
     step("packages", || packages::install(&[packages::CLUSTER]))?;
     if flags.is_empty() {
-        step("build (profile dist)", || {
-            execute(&mut command("cargo", &["build", "--profile", "dist", "-p", "corten", "-p", "testkit"]))
+        step("build (release)", || {
+            execute(&mut command("cargo", &["build", "--release", "-p", "corten", "-p", "testkit"]))
         })?;
     }
     println!("{}", bed::machine()?);

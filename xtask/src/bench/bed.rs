@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::run::{command, output, run as execute};
 
-const BINARY: &str = "target/dist/corten";
-const LOAD: &str = "target/dist/load";
+const BINARY: &str = "target/release/corten";
+const LOAD: &str = "target/release/load";
 /// Hundredths of a second, on every Linux that Rust runs on.
 const TICKS: f64 = 100.0;
 
