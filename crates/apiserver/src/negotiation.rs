@@ -11,7 +11,7 @@ use crate::request::Query;
 pub enum Format {
     Json,
     Yaml,
-    /// In upstream's envelope, `k8s\0`. Bodies and answers, but no watches and no transformed answers.
+    /// In upstream's envelope, `k8s\0`.
     Protobuf,
 }
 
@@ -53,12 +53,13 @@ impl Output {
 }
 
 const MEDIA_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
-const STREAM_MEDIA_TYPES: &str = "application/json;stream=watch";
+const STREAM_MEDIA_TYPES: &str =
+    "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
 
 /// The form of an answer that is not a stream. 406 if the client takes nothing that we have.
 pub fn output(headers: &HeaderMap, query: &Query) -> Result<Output, Status> {
     let accept = accept_header(headers);
-    match negotiate(&accept, true) {
+    match negotiate(&accept) {
         Some((format, transform, by_parameter)) => {
             Ok(Output { format, transform, pretty: by_parameter || pretty(headers, query) })
         }
@@ -66,18 +67,19 @@ pub fn output(headers: &HeaderMap, query: &Query) -> Result<Output, Status> {
     }
 }
 
-/// The form of a watch's frames. Only JSON has frames.
+/// The form of a watch's frames. YAML has none, and the best clause decides, even if a worse one would do.
 pub fn stream(headers: &HeaderMap) -> Result<Output, Status> {
-    let accept = accept_header(headers);
-    match negotiate(&accept, false) {
-        Some((Format::Json, transform, _)) => Ok(Output { format: Format::Json, transform, pretty: false }),
+    match negotiate(&accept_header(headers)) {
+        Some((format, transform, _)) if format != Format::Yaml => {
+            Ok(Output { format, transform, pretty: false })
+        }
         _ => Err(not_acceptable(STREAM_MEDIA_TYPES)),
     }
 }
 
 /// The form of an error's body: never fails, JSON when nothing fits.
 pub fn for_error(headers: &HeaderMap, query: &Query) -> Output {
-    let format = negotiate(&accept_header(headers), true).map_or(Format::Json, |(format, ..)| format);
+    let format = negotiate(&accept_header(headers)).map_or(Format::Json, |(format, ..)| format);
     Output { format, transform: Transform::None, pretty: pretty(headers, query) }
 }
 
@@ -129,7 +131,7 @@ fn pretty(headers: &HeaderMap, query: &Query) -> bool {
 }
 
 /// The best clause of an `Accept` header, and whether it asks for indentation itself.
-fn negotiate(accept: &str, protobuf: bool) -> Option<(Format, Transform, bool)> {
+fn negotiate(accept: &str) -> Option<(Format, Transform, bool)> {
     if accept.is_empty() {
         return Some((Format::Json, Transform::None, false));
     }
@@ -146,10 +148,7 @@ fn negotiate(accept: &str, protobuf: bool) -> Option<(Format, Transform, bool)> 
         _ => 0,
     };
     clauses.sort_by(|(qa, a), (qb, b)| qb.total_cmp(qa).then(rank(a).cmp(&rank(b))));
-    clauses
-        .into_iter()
-        .filter_map(|(_, clause)| clause_output(clause))
-        .find(|(format, ..)| protobuf || *format != Format::Protobuf)
+    clauses.into_iter().find_map(|(_, clause)| clause_output(clause))
 }
 
 fn quality(clause: &str) -> f32 {
@@ -176,8 +175,8 @@ fn clause_output(clause: &str) -> Option<(Format, Transform, bool)> {
             "as" => kind = value,
             "g" => group = value,
             "v" => version = value,
-            "stream" if !value.is_empty() && value != "watch" => return None,
-            "sv" if !value.is_empty() => return None,
+            "stream" if !value.is_empty() && (value != "watch" || format == Format::Yaml) => return None,
+            "sv" if !matches!(&*value, "" | "v1") => return None,
             "pretty" => pretty = value == "1",
             _ => {}
         }
@@ -185,15 +184,14 @@ fn clause_output(clause: &str) -> Option<(Format, Transform, bool)> {
     if kind.is_empty() && group.is_empty() && version.is_empty() {
         return Some((format, Transform::None, pretty));
     }
-    if format == Format::Protobuf {
-        return None;
-    }
     let version = match (group.as_str(), version.as_str()) {
         ("meta.k8s.io", "v1") => "v1",
         ("meta.k8s.io", "v1beta1") => "v1beta1",
         _ => return None,
     };
     let transform = match kind.as_str() {
+        // A cell holds any JSON value, for which protobuf has no form.
+        "Table" if format == Format::Protobuf => return None,
         "Table" => Transform::Table(version),
         "PartialObjectMetadata" => Transform::Metadata(version),
         "PartialObjectMetadataList" => Transform::MetadataList(version),
@@ -225,16 +223,32 @@ mod tests {
             ("text/html", Option::None),
             ("text/html, */*;q=0.1", Some((Json, None))),
             (kubectl, Some((Json, Table("v1")))),
-            (metadata, Some((Json, MetadataList("v1")))),
+            (metadata, Some((Protobuf, MetadataList("v1")))),
+            ("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1", Option::None),
+            ("application/yaml;as=Table;g=meta.k8s.io;v=v1", Some((Yaml, Table("v1")))),
+            ("application/json;q=0.1,application/vnd.kubernetes.protobuf;q=0.9", Some((Protobuf, None))),
+            ("application/yaml;stream=watch", Option::None),
+            ("application/json;sv=v1", Some((Json, None))),
+            ("application/json;sv=v2", Option::None),
             ("application/json;as=Bogus;g=meta.k8s.io;v=v1", Option::None),
             ("application/json;as=Bogus;g=meta.k8s.io;v=v1,application/json", Some((Json, None))),
             ("application/json;stream=watch", Some((Json, None))),
             ("application/json;stream=other", Option::None),
         ];
         for (accept, expect) in table {
-            assert_eq!(negotiate(accept, true).map(|(f, t, _)| (f, t)), expect, "{accept}");
+            assert_eq!(negotiate(accept).map(|(f, t, _)| (f, t)), expect, "{accept}");
         }
-        let watch = "application/vnd.kubernetes.protobuf;stream=watch,application/json;stream=watch";
-        assert_eq!(negotiate(watch, false).map(|(f, ..)| f), Some(Json));
+        for (accept, expect) in [
+            (
+                "application/vnd.kubernetes.protobuf;stream=watch,application/json;stream=watch",
+                Some(Protobuf),
+            ),
+            ("application/json", Some(Json)),
+            ("application/yaml, application/json", Option::None),
+            ("application/yaml;q=0.5, application/json", Some(Json)),
+        ] {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]);
+            assert_eq!(stream(&headers).ok().map(|output| output.format), expect, "{accept}");
+        }
     }
 }

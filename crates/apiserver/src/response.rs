@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::{
     negotiation::{Format, Output},
     server::{Body, body},
+    storage,
 };
 
 /// Bodies from here on are compressed for clients that ask (upstream's `defaultGzipThresholdBytes`).
@@ -113,13 +114,12 @@ fn yaml(json: &[u8]) -> Vec<u8> {
     }
 }
 
-/// An object or list in upstream's envelope; `None` for what has no message (tables, reduced objects).
+/// An object or list in upstream's envelope; `None` for what has no message.
 fn protobuf(json: &[u8]) -> Option<Bytes> {
     let value: Value = serde_json::from_slice(json).ok()?;
     let (api_version, kind) = (value["apiVersion"].as_str()?, value["kind"].as_str()?);
-    let (group, version) = apimachinery::gvk::split(api_version).ok()?;
-    let ty = api::object_type(group, version, kind)?;
-    crate::storage::codec::encode(ty, api_version, kind, &value).ok()
+    let ty = storage::type_of(api_version, kind)?;
+    storage::codec::encode(ty, api_version, kind, &value).ok()
 }
 
 /// The client takes gzip.

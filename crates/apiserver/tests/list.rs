@@ -101,16 +101,67 @@ async fn versions() {
     for (query, expect) in table {
         assert_eq!(names(&w.get(&format!("{MAPS}{query}")).await.ok()), expect, "{query}");
     }
+    // Any version will do: then the limit does not count.
+    let any = w.get(&format!("{MAPS}?resourceVersion=0&limit=1")).await.ok();
+    assert_eq!((names(&any), any["metadata"].get("continue")), (vec!["a", "b"], None));
+    let legacy = w.get(&format!("{MAPS}?resourceVersion={at_a}&limit=1")).await.ok();
+    assert_eq!((names(&legacy), &legacy["metadata"]["resourceVersion"]), (vec!["a"], &json!(at_a)));
     let exact = w.get(&format!("{MAPS}?resourceVersion={at_a}&resourceVersionMatch=Exact")).await.ok();
     assert_eq!(exact["metadata"]["resourceVersion"], at_a.as_str());
-    let fault = w.get(&format!("{MAPS}?resourceVersionMatch=Exact")).await.fault();
-    assert_eq!(fault.0, 422);
+    let invalid = |why: &str| format!("ListOptions.meta.k8s.io \"\" is invalid: {why}");
+    let table = [
+        (
+            "resourceVersionMatch=Exact",
+            422,
+            invalid(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ),
+        ),
+        (
+            "resourceVersionMatch=Exact&resourceVersion=0",
+            422,
+            invalid(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+            ),
+        ),
+        (
+            "resourceVersionMatch=Newer&resourceVersion=1",
+            422,
+            invalid(
+                r#"resourceVersionMatch: Unsupported value: "Newer": supported values: "Exact", "NotOlderThan", """#,
+            ),
+        ),
+        (
+            "sendInitialEvents=true",
+            422,
+            invalid("sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"),
+        ),
+        (
+            "resourceVersion=x",
+            400,
+            r#"invalid resource version: resourceVersion: Invalid value: "x": strconv.ParseUint: parsing "x": invalid syntax"#
+                .into(),
+        ),
+        (
+            "continue=eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiJhIn0&resourceVersion=1",
+            400,
+            "specifying resource version is not allowed when using continue".into(),
+        ),
+    ];
+    for (query, code, message) in table {
+        let fault = w.get(&format!("{MAPS}?{query}")).await.fault();
+        assert_eq!((fault.0, fault.2), (code, message), "{query}");
+    }
     tokio::time::pause();
     let answer = w.get(&format!("{MAPS}?resourceVersion=99999")).await;
     let fault = answer.fault();
     assert_eq!((fault.0, fault.1.as_str()), (504, "Timeout"));
     assert!(fault.2.starts_with("Timeout: Too large resource version: 99999, current: "), "{}", fault.2);
     assert_eq!(answer.json()["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
+    assert_eq!(
+        (&answer.json()["details"]["retryAfterSeconds"], answer.headers.get("retry-after")),
+        (&json!(1), Some(&http::HeaderValue::from_static("1")))
+    );
 }
 
 #[tokio::test]
@@ -133,4 +184,80 @@ async fn long_lists_come_in_pieces_and_compressed() {
     let deleted = w.delete(MAPS).await.ok();
     assert_eq!(names(&deleted).len(), 60);
     assert!(names(&w.get(MAPS).await.ok()).is_empty());
+}
+
+/// Each form of a list says the same, in pieces and in one.
+#[tokio::test]
+async fn every_form_of_a_list() {
+    use apimachinery::codec::protobuf::{decode, envelope};
+    let w = World::new().await;
+    for i in 0..40 {
+        let data = "0123456789abcdef".repeat(if i == 0 { 1 } else { 512 });
+        let object = json!({"metadata": {"name": format!("m{i:02}"), "labels": {"n": i.to_string()}}, "data": {"k": data}});
+        w.post(MAPS, object).await.ok();
+    }
+    let media = "application/vnd.kubernetes.protobuf";
+    let of_meta = |media: &str, kind: &str| format!("{media};as={kind};g=meta.k8s.io;v=v1");
+    // One object, all in one piece, and all in several pieces; with and without more to come.
+    for query in ["?limit=1", "?limit=3&labelSelector=n%21%3D5", "", "?limit=30", "?labelSelector=none"] {
+        let path = format!("{MAPS}{query}");
+        let plain = w.get(&path).await.ok();
+        for (accept, kind, ty) in [
+            (media.to_owned(), "ConfigMapList", api::object_type("", "v1", "ConfigMapList")),
+            (
+                of_meta(media, "PartialObjectMetadataList"),
+                "PartialObjectMetadataList",
+                api::object_type("meta.k8s.io", "v1", "PartialObjectMetadataList"),
+            ),
+        ] {
+            let answer = w.raw("GET", &path, &[("accept", &accept)], vec![]).await;
+            assert_eq!(answer.headers()["content-type"], media);
+            let bytes = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+            let opened = envelope::unwrap(&bytes).unwrap();
+            assert_eq!(opened.kind, kind);
+            let mut got = decode(api::schema(), ty.unwrap(), opened.raw).unwrap();
+            if got["items"].is_null() {
+                // Protobuf cannot tell an empty list from none.
+                got["items"] = json!([]);
+            }
+            let mut expect = plain.clone();
+            for key in ["kind", "apiVersion"] {
+                expect.as_object_mut().unwrap().remove(key);
+                got.as_object_mut().unwrap().remove(key);
+            }
+            if kind == "PartialObjectMetadataList" {
+                for item in expect["items"].as_array_mut().unwrap() {
+                    *item = json!({"metadata": item["metadata"]});
+                }
+            }
+            assert_eq!(got, expect, "{accept} {query}");
+        }
+        let accept = of_meta("application/json", "PartialObjectMetadataList");
+        let metadata = w.send("GET", &path, &[("accept", &accept)], vec![]).await.ok();
+        assert_eq!(metadata["apiVersion"], "meta.k8s.io/v1");
+        assert_eq!(metadata["metadata"], plain["metadata"]);
+        let accept = of_meta("application/json", "Table");
+        // Twice: made and kept.
+        for _ in 0..2 {
+            w.advance(7);
+            let table = w.send("GET", &path, &[("accept", &accept)], vec![]).await.ok();
+            assert_eq!(table["metadata"], plain["metadata"]);
+            let rows = table["rows"].as_array().unwrap();
+            assert_eq!(rows.len(), plain["items"].as_array().unwrap().len());
+            for ((row, item), metadata) in
+                rows.iter().zip(plain["items"].as_array().unwrap()).zip(metadata["items"].as_array().unwrap())
+            {
+                assert_eq!(metadata["kind"], "PartialObjectMetadata");
+                assert_eq!(metadata["metadata"], item["metadata"]);
+                assert_eq!(&row["object"], metadata);
+                let one = format!("{MAPS}/{}", item["metadata"]["name"].as_str().unwrap());
+                let one = w.send("GET", &one, &[("accept", &accept)], vec![]).await.ok();
+                assert_eq!(row["cells"], one["rows"][0]["cells"]);
+            }
+        }
+    }
+    let yaml = w.send("GET", &format!("{MAPS}?limit=2"), &[("accept", "application/yaml")], vec![]).await;
+    assert!(yaml.text.contains("kind: ConfigMapList\n"), "{}", yaml.text);
+    let wrong = of_meta("application/json", "PartialObjectMetadata");
+    assert_eq!(w.send("GET", MAPS, &[("accept", &wrong)], vec![]).await.fault().0, 406);
 }

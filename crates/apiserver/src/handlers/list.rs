@@ -7,20 +7,22 @@ use std::{
     vec,
 };
 
-use apimachinery::{schema::Resource, status::Status};
+use apimachinery::{codec::protobuf::envelope, schema::Resource, status::Status};
 use bytes::{Bytes, BytesMut};
 use etcd::KeyValue;
 use http::Response;
 use http_body::Frame;
 use http_body_util::BodyExt;
+use jiff::Timestamp;
+use kinds::columns::Columns;
 
-use super::{Call, options::ListOptions, table, transform};
+use super::{Call, options::ListOptions, table, transform::ListMeta};
 use crate::{
-    negotiation::{self, Format, Transform},
+    negotiation::{self, Format, Output, Transform},
     registry::strategy,
     response::{self, Gzip},
     server::{Body, BoxError},
-    storage::{Storage, list::Listing},
+    storage::{METADATA_ONLY, Storage, list::Listing, metadata_only, splice, splice::Message},
 };
 
 /// How much of a list is put together at once. Large lists never lie in memory as a whole.
@@ -28,42 +30,32 @@ const CHUNK: usize = 128 * 1024;
 
 pub(super) async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let output = negotiation::output(&call.headers, call.query)?;
-    let options = ListOptions::parse(call.query, false)?;
+    let mut options = ListOptions::parse(call.query, false)?;
     strategy::check_fields(call.resource, &options.fields)?;
+    options.select_name(&call.info.name)?;
     let name = options.fields.requires_exact_match("metadata.name").map(str::to_owned);
-    let found = call.server.storage.list(call.resource, call.namespace(), name.as_deref(), &options).await?;
-    let meta = transform::ListMeta {
+    let shape = Shape::new(call, output)?;
+    let storage = &call.server.storage;
+    let mut found = storage.list(call.resource, call.namespace(), name.as_deref(), &options).await?;
+    let meta = ListMeta {
         resource_version: found.revision.to_string(),
         continue_token: found.continue_token.clone(),
         remaining: found.remaining,
     };
-    let decode = || -> Result<Vec<_>, Status> {
-        found.items.iter().map(|kv| call.server.storage.decode(call.resource, kv)).collect()
-    };
-    match output.transform {
-        Transform::None => {}
-        Transform::Table(version) => {
-            let options = table::Options::parse(call.query)?;
-            let now = call.server.clock.now();
-            let table = table::build(call.resource, version, options, decode()?, &meta, now);
-            return Ok(response::value(200, &table, output));
-        }
-        Transform::MetadataList(version) => {
-            return Ok(response::value(200, &transform::metadata_list(decode()?, &meta, version), output));
-        }
-        Transform::Metadata(_) => {
-            return Err(Status::failure(
-                406,
-                "NotAcceptable",
-                format!(
-                    "you requested PartialObjectMetadata, but the requested object is a list (*v1.{}List)",
-                    call.resource.kind
-                ),
-            ));
-        }
+    if let Shape::Table { columns, .. } = &shape
+        && let Some(order) = columns.order
+    {
+        let decode = |kv: Arc<KeyValue>| Ok((storage.decode(call.resource, &kv)?, kv));
+        let mut decoded = found.items.into_iter().map(decode).collect::<Result<Vec<_>, Status>>()?;
+        decoded.sort_by(|(a, _), (b, _)| order(a, b));
+        found.items = decoded.into_iter().map(|(_, kv)| kv).collect();
     }
-    let mut body = ListBody::new(call.server.storage.clone(), call.resource, found, &meta);
-    if output.format != Format::Json || output.pretty {
+    let mut body = ListBody::new(storage.clone(), call.resource, shape, found, &meta)?;
+    let media_type = match output.format {
+        Format::Protobuf => output.format.media_type(),
+        _ => Format::Json.media_type(),
+    };
+    if output.format == Format::Yaml || output.format == Format::Json && output.pretty {
         let mut all = BytesMut::new();
         while let Some(chunk) = body.chunk()? {
             all.extend_from_slice(&chunk);
@@ -72,14 +64,14 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
     }
     let first = body.chunk()?.unwrap_or_default();
     if body.is_done() {
-        let mut response = response::bytes(200, "application/json", first.clone());
+        let mut response = response::bytes(200, media_type, first.clone());
         response::compress(&call.headers, &mut response, first.len());
         return Ok(response);
     }
     let gzip = response::wants_gzip(&call.headers);
     body.pending = Some(first);
     body.gzip = gzip.then(Gzip::default);
-    let mut response = response::bytes(200, "application/json", Bytes::new());
+    let mut response = response::bytes(200, media_type, Bytes::new());
     if gzip {
         response::set_gzip(response.headers_mut());
     }
@@ -99,10 +91,53 @@ pub(super) fn empty(call: &Call<'_>) -> Result<Response<Body>, Status> {
     Ok(response::value(200, &list, output))
 }
 
+/// What a list is made of.
+enum Shape {
+    Json,
+    /// `PartialObjectMetadataList`.
+    Metadata(&'static str),
+    Table {
+        version: &'static str,
+        options: table::Options,
+        columns: &'static Columns,
+        now: Timestamp,
+    },
+    Protobuf,
+    ProtobufMetadata(&'static str),
+}
+
+impl Shape {
+    fn new(call: &Call<'_>, output: Output) -> Result<Self, Status> {
+        Ok(match (output.transform, output.format) {
+            (Transform::None, Format::Protobuf) => Self::Protobuf,
+            (Transform::None, _) => Self::Json,
+            (Transform::MetadataList(version), Format::Protobuf) => Self::ProtobufMetadata(version),
+            (Transform::MetadataList(version), _) => Self::Metadata(version),
+            (Transform::Table(version), _) => Self::Table {
+                version,
+                options: table::Options::parse(call.query)?,
+                columns: kinds::columns::columns(&call.resource.group, &call.resource.kind),
+                now: call.server.clock.now(),
+            },
+            (Transform::Metadata(_), _) => {
+                return Err(Status::failure(
+                    406,
+                    "NotAcceptable",
+                    format!(
+                        "you requested PartialObjectMetadata, but the requested object is a list (*v1.{}List)",
+                        call.resource.kind
+                    ),
+                ));
+            }
+        })
+    }
+}
+
 /// A list that is written as it is read.
 struct ListBody {
     storage: Storage,
     resource: &'static Resource,
+    shape: Shape,
     items: vec::IntoIter<Arc<KeyValue>>,
     head: Option<Vec<u8>>,
     first: bool,
@@ -116,32 +151,67 @@ impl ListBody {
     fn new(
         storage: Storage,
         resource: &'static Resource,
+        shape: Shape,
         found: Listing,
-        meta: &transform::ListMeta,
-    ) -> Self {
-        let head = format!(
-            "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
-            resource.kind,
-            resource.api_version(),
-            meta.to_value()
-        );
-        Self {
+        meta: &ListMeta,
+    ) -> Result<Self, Status> {
+        let mut body = Self {
             storage,
             resource,
+            shape,
             items: found.items.into_iter(),
-            head: Some(head.into_bytes()),
+            head: None,
             first: true,
             done: false,
             pending: None,
             gzip: None,
+        };
+        body.head = Some(body.make_head(meta)?);
+        Ok(body)
+    }
+
+    /// Everything before the first item. A protobuf envelope says first how long it is.
+    fn make_head(&self, meta: &ListMeta) -> Result<Vec<u8>, Status> {
+        let kind = &self.resource.kind;
+        let json = |kind: &str, api_version: &str, more: &str| {
+            let head = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\"");
+            format!("{head},\"metadata\":{},{more}:[", meta.to_json()).into_bytes()
+        };
+        let of_meta = |version: &str| format!("meta.k8s.io/{version}");
+        let (kind, api_version, metadata_only) = match &self.shape {
+            Shape::Json => {
+                return Ok(json(&format!("{kind}List"), &self.resource.api_version(), "\"items\""));
+            }
+            Shape::Metadata(version) => {
+                return Ok(json(&format!("{METADATA_ONLY}List"), &of_meta(version), "\"items\""));
+            }
+            Shape::Table { version, options, columns, .. } => {
+                let definitions = table::definitions(columns, *options);
+                let more = format!("\"columnDefinitions\":{definitions},\"rows\"");
+                return Ok(json("Table", &of_meta(version), &more));
+            }
+            Shape::Protobuf => (format!("{kind}List"), self.resource.api_version(), false),
+            Shape::ProtobufMetadata(version) => (format!("{METADATA_ONLY}List"), of_meta(version), true),
+        };
+        let meta = meta.to_message();
+        let mut length = splice::field_length(meta.len());
+        for kv in self.items.as_slice() {
+            let raw = self.storage.message(self.resource, kv)?;
+            let message = Message::new(&raw, kv.mod_revision);
+            let item = if metadata_only { message.metadata_only_length() } else { message.length() };
+            length += splice::field_length(item);
         }
+        let mut out = Vec::with_capacity(256);
+        envelope::begin(&api_version, &kind, length, &mut out);
+        splice::put_field(1, &meta, &mut out);
+        Ok(out)
     }
 
     fn is_done(&self) -> bool {
         self.done
     }
 
-    /// The next piece of JSON; `None` after the last.
+    /// The next piece; `None` after the last.
     fn chunk(&mut self) -> Result<Option<Bytes>, Status> {
         if self.done {
             return Ok(None);
@@ -151,18 +221,64 @@ impl ListBody {
         if self.items.len() > 64 {
             out.reserve(CHUNK + CHUNK / 8);
         }
-        for kv in self.items.by_ref() {
-            let frame = self.storage.frame(self.resource, &kv)?;
-            out.extend_from_slice(if self.first { b"{" } else { b",{" });
-            self.first = false;
-            out.extend_from_slice(frame.item());
+        while let Some(kv) = self.items.next() {
+            self.item(&kv, &mut out)?;
             if out.len() >= CHUNK {
                 return Ok(Some(out.into()));
             }
         }
         self.done = true;
-        out.extend_from_slice(b"]}\n");
+        match self.shape {
+            Shape::Protobuf | Shape::ProtobufMetadata(_) => envelope::end(&mut out),
+            _ => out.extend_from_slice(b"]}\n"),
+        }
         Ok(Some(out.into()))
+    }
+
+    fn item(&mut self, kv: &KeyValue, out: &mut Vec<u8>) -> Result<(), Status> {
+        let (storage, resource) = (&self.storage, self.resource);
+        if let Shape::Protobuf | Shape::ProtobufMetadata(_) = self.shape {
+            let raw = storage.message(resource, kv)?;
+            let message = Message::new(&raw, kv.mod_revision);
+            if let Shape::Protobuf = self.shape {
+                splice::put_head(2, message.length(), out);
+                message.write(out);
+            } else {
+                splice::put_head(2, message.metadata_only_length(), out);
+                message.write_metadata_only(out);
+            }
+            return Ok(());
+        }
+        if !std::mem::take(&mut self.first) {
+            out.push(b',');
+        }
+        match &self.shape {
+            Shape::Table { version, options, columns, now } => {
+                let row = match storage.row(resource, kv) {
+                    Some(row) => row,
+                    None => {
+                        let (row, keepable) = table::make_row(columns, &storage.decode(resource, kv)?, *now);
+                        let row = Arc::new(row);
+                        if keepable {
+                            storage.keep_row(resource, kv, row.clone());
+                        }
+                        row
+                    }
+                };
+                let frame = match options.include {
+                    table::Include::Nothing => None,
+                    _ => Some(storage.frame(resource, kv)?),
+                };
+                table::write_row(&row, version, options.include, frame.as_ref(), *now, out);
+            }
+            // Upstream's items carry their kind, unlike those of other lists.
+            Shape::Metadata(version) => metadata_only(&storage.frame(resource, kv)?, version, out),
+            _ => {
+                out.push(b'{');
+                out.extend_from_slice(storage.frame(resource, kv)?.item());
+            }
+        }
+        Ok(())
     }
 }
 

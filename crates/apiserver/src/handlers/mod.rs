@@ -4,6 +4,7 @@ mod body;
 mod connect;
 mod create;
 mod delete;
+mod frames;
 mod get;
 mod list;
 pub mod options;

@@ -237,12 +237,14 @@ impl ListOptions {
         let resource_version = match version {
             "" => None,
             text => Some(text.parse().map_err(|_| {
-                let error = field::Error::invalid(
-                    &Path::new("resourceVersion"),
-                    text,
-                    format!("strconv.ParseUint: parsing {}: invalid syntax", quote(text)),
-                );
-                Status::invalid("meta.k8s.io", "ListOptions", "", &[error])
+                let why = format!("strconv.ParseUint: parsing {}: invalid syntax", quote(text));
+                let error = field::Error::invalid(&Path::new("resourceVersion"), text, why);
+                if watch {
+                    // Upstream's watch does not turn this error into a Status of its own.
+                    Status::failure(500, "", error.to_string())
+                } else {
+                    Status::bad_request(format!("invalid resource version: {error}"))
+                }
             })?),
         };
         if !continue_token.is_empty() && resource_version.is_some_and(|v| v != 0) {
@@ -264,8 +266,28 @@ impl ListOptions {
             timeout_seconds: integer(query, "timeoutSeconds")?,
             limit: integer(query, "limit")?.map_or(0, |l| usize::try_from(l).unwrap_or(0)),
             continue_token: continue_token.to_owned(),
-            send_initial_events: send.map(|_| query.flag("sendInitialEvents")),
+            // A watch from any version begins with the state, as it always did.
+            send_initial_events: match send {
+                None if watch && matches!(version, "" | "0") => Some(true),
+                send => send.map(|_| query.flag("sendInitialEvents")),
+            },
         })
+    }
+
+    /// A request whose path names an object selects that one. The name may have come from the field selector.
+    ///
+    /// # Errors
+    /// 400 when the field selector selects another.
+    pub fn select_name(&mut self, name: &str) -> Result<(), Status> {
+        if name.is_empty() {
+            return Ok(());
+        }
+        if self.fields.is_empty() {
+            self.fields = fields::Selector::equals("metadata.name", name);
+        } else if self.fields.requires_exact_match("metadata.name") != Some(name) {
+            return Err(Status::bad_request("fieldSelector metadata.name doesn't match requested name"));
+        }
+        Ok(())
     }
 }
 

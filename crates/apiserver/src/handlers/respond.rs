@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Call, table, transform};
 use crate::{
-    negotiation::{Output, Transform},
+    negotiation::{Format, Output, Transform},
     registry::generic::Outcome,
     response,
     server::Body,
@@ -40,6 +40,13 @@ impl Call<'_> {
         kv: &Arc<KeyValue>,
         output: Output,
     ) -> Result<Response<Body>, Status> {
+        if output.transform == Transform::None && output.format == Format::Protobuf {
+            let packed = self.server.storage.protobuf(self.resource, kv)?;
+            let length = packed.len();
+            let mut response = response::bytes(code, output.format.media_type(), packed);
+            response::compress(&self.headers, &mut response, length);
+            return Ok(response);
+        }
         if output.transform == Transform::None {
             let frame = self.server.storage.frame(self.resource, kv)?;
             let mut response = response::json_text(code, frame.object(), output);

@@ -1,11 +1,15 @@
 //! Objects as rows of a Table, which is what kubectl prints.
 
 use apimachinery::{field, field::Path, schema::Resource, status::Status};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use kinds::columns::Columns;
 use serde_json::{Value, json};
 
 use super::transform::{ListMeta, metadata};
-use crate::request::Query;
+use crate::{
+    request::Query,
+    storage::{encoding::Frame, encoding::Row, metadata_only},
+};
 
 /// `TableOptions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +70,80 @@ pub(super) fn build(
         "columnDefinitions": definitions,
         "rows": rows,
     })
+}
+
+/// The columns' definitions as JSON.
+pub(super) fn definitions(columns: &Columns, options: Options) -> String {
+    if !options.headers {
+        return "[]".into();
+    }
+    Value::Array(columns.definitions.iter().map(kinds::columns::Column::to_value).collect()).to_string()
+}
+
+/// When a second look at the cells is taken, to see which of them move with time.
+const LATER: SignedDuration = SignedDuration::from_hours(24 * 5000);
+
+/// An object's row, and whether it can be kept: nothing in it moves with time but the time since the object's
+/// creation, which is filled in by [`write_row`].
+pub(super) fn make_row(columns: &Columns, object: &Value, now: Timestamp) -> (Row, bool) {
+    let cells = (columns.cells)(object, now);
+    let later = now.saturating_add(LATER).unwrap_or(now);
+    let then = (columns.cells)(object, later);
+    let creation = &object["metadata"]["creationTimestamp"];
+    let created: Option<Timestamp> = creation.as_str().and_then(|text| text.parse().ok());
+    let age = |at| kinds::columns::age(creation, at);
+    let (mut row, mut keepable) = (Row { text: b"\"cells\":[".to_vec(), age: None }, true);
+    for (number, (cell, then)) in cells.iter().zip(&then).enumerate() {
+        if number > 0 {
+            row.text.push(b',');
+        }
+        let moves = cell != then;
+        match created {
+            Some(created) if moves && row.age.is_none() && *cell == age(now) && *then == age(later) => {
+                row.text.extend_from_slice(b"\"\"");
+                row.age = Some((row.text.len() - 1, created.as_second()));
+            }
+            _ => {
+                keepable &= !moves;
+                row.text.extend_from_slice(cell.to_string().as_bytes());
+            }
+        }
+    }
+    row.text.push(b']');
+    let conditions = (columns.conditions)(object);
+    if !conditions.is_empty() {
+        row.text.extend_from_slice(b",\"conditions\":");
+        row.text.extend_from_slice(Value::Array(conditions).to_string().as_bytes());
+    }
+    (row, keepable)
+}
+
+/// A row with what is included of the object, whose JSON is `frame`.
+pub(super) fn write_row(
+    row: &Row,
+    version: &str,
+    include: Include,
+    frame: Option<&Frame>,
+    now: Timestamp,
+    out: &mut Vec<u8>,
+) {
+    out.push(b'{');
+    match row.age {
+        Some((place, created)) => {
+            let (before, behind) = row.text.split_at(place);
+            out.extend_from_slice(before);
+            out.extend_from_slice(kinds::columns::human_duration(now.as_second() - created).as_bytes());
+            out.extend_from_slice(behind);
+        }
+        None => out.extend_from_slice(&row.text),
+    }
+    out.extend_from_slice(b",\"object\":");
+    match (include, frame) {
+        (Include::Metadata, Some(frame)) => metadata_only(frame, version, out),
+        (Include::Object, Some(frame)) => out.extend_from_slice(&frame.object()),
+        _ => out.extend_from_slice(b"null"),
+    }
+    out.push(b'}');
 }
 
 fn row(

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::storage::splice;
+
 /// Metadata of a list.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ListMeta {
@@ -11,6 +13,30 @@ pub(super) struct ListMeta {
 }
 
 impl ListMeta {
+    /// As JSON, in Go's order. Nothing in it needs escaping.
+    pub(super) fn to_json(&self) -> String {
+        let mut out = format!("{{\"resourceVersion\":\"{}\"", self.resource_version);
+        if !self.continue_token.is_empty() {
+            out += &format!(",\"continue\":\"{}\"", self.continue_token);
+        }
+        if let Some(remaining) = self.remaining {
+            out += &format!(",\"remainingItemCount\":{remaining}");
+        }
+        out + "}"
+    }
+
+    /// As a `ListMeta` message.
+    pub(super) fn to_message(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        splice::put_field(1, b"", &mut out);
+        splice::put_field(2, self.resource_version.as_bytes(), &mut out);
+        splice::put_field(3, self.continue_token.as_bytes(), &mut out);
+        if let Some(remaining) = self.remaining {
+            splice::put_number(4, remaining as u64, &mut out);
+        }
+        out
+    }
+
     pub(super) fn to_value(&self) -> Value {
         let mut value = json!({});
         if !self.resource_version.is_empty() {
@@ -33,17 +59,5 @@ pub(super) fn metadata(mut object: Value, version: &str) -> Value {
         "kind": "PartialObjectMetadata",
         "apiVersion": format!("meta.k8s.io/{version}"),
         "metadata": metadata,
-    })
-}
-
-/// A list as `PartialObjectMetadataList`.
-pub(super) fn metadata_list(items: Vec<Value>, list: &ListMeta, version: &str) -> Value {
-    // Upstream's items carry their kind, unlike those of other lists.
-    let items: Vec<Value> = items.into_iter().map(|item| metadata(item, version)).collect();
-    json!({
-        "kind": "PartialObjectMetadataList",
-        "apiVersion": format!("meta.k8s.io/{version}"),
-        "metadata": list.to_value(),
-        "items": items,
     })
 }

@@ -1,104 +1,97 @@
-//! Watches: the store's events as frames, most of them bytes that are there already.
+//! Watches: the state at the start if it is wanted, then the store's events, as frames.
 
 use std::{
-    collections::VecDeque,
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
+    vec,
 };
 
-use apimachinery::{clock::Clock, fields, labels, schema::Resource, status::Status};
+use apimachinery::status::Status;
 use bytes::Bytes;
-use etcd::{Event, EventKind, KeyValue, Watch, WatchStream};
+use etcd::{KeyValue, Watch, WatchStream};
 use futures::Stream;
 use http::Response;
 use http_body::Frame;
 use http_body_util::BodyExt;
-use serde_json::{Value, json};
-use tokio::time::{Instant, Sleep, sleep};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::{Call, options::ListOptions, table, transform};
+use super::{Call, frames::View, options::ListOptions};
 use crate::{
-    negotiation::{self, Transform},
+    negotiation::{self, Format},
     registry::strategy,
     response,
     server::{Body, BoxError},
-    storage::{self, Storage, codec},
+    storage,
 };
 
 /// About how often a watcher that wants bookmarks gets one while nothing happens.
 const BOOKMARK: Duration = Duration::from_secs(60);
+/// Frames that are there at the same time go out together up to this many bytes.
+const CHUNK: usize = 16 << 10;
+/// After so many chunks without a pause a watcher looks whether its time is over.
+const UNBROKEN: u32 = 64;
+/// A `timeoutSeconds` beyond this is no limit; a timer cannot be set for any time.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let output = negotiation::stream(&call.headers)?;
-    let options = ListOptions::parse(call.query, true)?;
+    let mut options = ListOptions::parse(call.query, true)?;
     strategy::check_fields(call.resource, &options.fields)?;
-    let table = match output.transform {
-        Transform::Table(_) => Some(table::Options::parse(call.query)?),
-        _ => None,
-    };
-    let name = options.fields.requires_exact_match("metadata.name").map(str::to_owned).or_else(|| {
-        // `/api/v1/watch/namespaces/n/pods/x`
-        (!call.info.name.is_empty()).then(|| call.info.name.clone())
-    });
+    options.select_name(&call.info.name)?;
+    let name = options.fields.requires_exact_match("metadata.name").map(str::to_owned);
     let keys = storage::range(call.resource, call.namespace(), name.as_deref())?;
-    let store = call.server.storage.store();
+    let view = View::new(call, output, options.labels, options.fields)?;
+    let storage = &call.server.storage;
+    let store = storage.store();
     let from = options.resource_version.unwrap_or(0);
-    let with_state = options.send_initial_events.unwrap_or(from == 0);
-    let mut view = View {
-        storage: call.server.storage.clone(),
-        clock: call.server.clock.clone(),
-        resource: call.resource,
-        labels: options.labels,
-        fields: options.fields,
-        transform: output.transform,
-        table,
-    };
-    let mut frames = VecDeque::new();
-    let start;
+    let with_state = options.send_initial_events == Some(true);
+    let mut out = Out::default();
+    let mut initial = Vec::new();
+    let mut initial_end = false;
+    let mut start = i64::try_from(from).unwrap_or(i64::MAX - 1);
+    let mut ended = false;
     if with_state {
-        if from > 0 {
-            call.server.storage.wait_for(from).await?;
-        }
-        let found = store.range(&etcd::Range::new(keys.clone())).map_err(|e| storage::store_error(&e))?;
-        start = found.revision;
-        for kv in &found.kvs {
-            if view.selects(kv) {
-                frames.push_back(view.put("ADDED", kv)?);
-            }
-        }
-        if options.send_initial_events == Some(true) && options.allow_bookmarks {
-            frames.push_back(view.bookmark(start, true));
+        // "Not older than".
+        if let Err(status) = storage.wait_for(from).await {
+            out.push(view.error(&status));
+            ended = true;
+        } else {
+            let found = store.range(&etcd::Range::new(keys.clone())).map_err(|e| storage::store_error(&e))?;
+            start = found.revision;
+            initial = found.kvs;
+            initial_end = options.allow_bookmarks;
         }
     } else if from == 0 {
         start = store.revision();
-    } else {
-        start = i64::try_from(from)
-            .map_err(|_| Status::too_large_resource_version(from, store.revision().unsigned_abs(), 1))?;
     }
     let compacted = store.compact_revision();
-    let stream = if start + 1 < compacted {
-        frames.push_back(too_old(start, compacted));
-        None
-    } else {
-        Some(store.watch(Watch::new(keys).start_revision(start + 1)))
-    };
+    if !ended && start.saturating_add(1) < compacted {
+        out.push(view.error(&too_old(start, compacted)));
+        ended = true;
+    }
     let seconds = options.timeout_seconds.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
-    let lifetime = seconds.map_or_else(|| random_lifetime(call), Duration::from_secs);
+    let lifetime = seconds.map_or_else(|| random_lifetime(call), Duration::from_secs).min(LONGEST);
     let body = WatchBody {
         view,
-        frames,
-        stream,
+        out,
+        initial: initial.into_iter(),
+        initial_end,
+        stream: (!ended).then(|| store.watch(Watch::new(keys).start_revision(start + 1))),
         start,
-        bookmark: options.allow_bookmarks.then(|| Box::pin(sleep(BOOKMARK))),
         sent: start,
-        deadline: Box::pin(sleep(lifetime)),
-        shutdown: Box::pin(call.server.shutdown.clone().cancelled_owned()),
+        idle: Idle::new(lifetime, options.allow_bookmarks, call.server.shutdown.clone()),
+        unbroken: 0,
+        events: call.server.metrics.watch_events(call.resource),
     };
-    let mut response = response::bytes(200, "application/json", Bytes::new());
+    let media_type = match output.format {
+        Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        _ => "application/json",
+    };
+    let mut response = response::bytes(200, media_type, Bytes::new());
     *response.body_mut() = body.boxed_unsync();
     Ok(response)
 }
@@ -111,140 +104,163 @@ fn random_lifetime(call: &Call<'_>) -> Duration {
     call.server.settings.min_watch.mul_f64(1.0 + part)
 }
 
-fn too_old(wanted: i64, oldest: i64) -> Bytes {
-    error_frame(&Status::expired(format!("too old resource version: {wanted} ({oldest})")))
+fn too_old(wanted: i64, oldest: i64) -> Status {
+    Status::expired(format!("too old resource version: {wanted} ({oldest})"))
 }
 
-fn error_frame(status: &Status) -> Bytes {
-    frame("ERROR", &serde_json::to_value(status).unwrap_or_default())
+/// Frames to be sent. One alone is sent as it is, shared with the other watchers; several are put together.
+#[derive(Default)]
+struct Out {
+    one: Bytes,
+    more: Vec<u8>,
 }
 
-fn frame(event: &str, object: &Value) -> Bytes {
-    format!("{{\"type\":\"{event}\",\"object\":{object}}}\n").into()
+impl Out {
+    fn push(&mut self, frame: Bytes) {
+        if self.is_empty() {
+            self.one = frame;
+            return;
+        }
+        if self.more.is_empty() {
+            self.more.extend_from_slice(&std::mem::take(&mut self.one));
+        }
+        self.more.extend_from_slice(&frame);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.one.is_empty() && self.more.is_empty()
+    }
+
+    fn length(&self) -> usize {
+        self.one.len() + self.more.len()
+    }
+
+    fn take(&mut self) -> Bytes {
+        if self.more.is_empty() {
+            std::mem::take(&mut self.one)
+        } else {
+            std::mem::take(&mut self.more).into()
+        }
+    }
 }
 
-/// What a watcher sees of the store.
-struct View {
-    storage: Storage,
-    clock: Arc<dyn Clock>,
-    resource: &'static Resource,
-    labels: labels::Selector,
-    fields: fields::Selector,
-    transform: Transform,
-    /// Options of a watch of Tables. The columns are told once.
-    table: Option<table::Options>,
+/// What may happen to a watcher besides events.
+enum Occasion {
+    Shutdown,
+    Deadline,
+    Bookmark,
 }
 
-impl View {
-    fn selects(&self, kv: &KeyValue) -> bool {
-        self.storage.matches_labels(kv, &self.labels)
-            && self.storage.matches_fields(self.resource, kv, &self.fields)
-    }
+/// One timer for the deadline and the bookmarks, and the server's end. An event comes a thousand times more often
+/// than any of these, so after an event they are only looked at: who waits is registered once.
+struct Idle {
+    timer: Pin<Box<Sleep>>,
+    deadline: Instant,
+    bookmarks: bool,
+    shutdown: CancellationToken,
+    shut_down: Pin<Box<WaitForCancellationFutureOwned>>,
+    registered: Option<Waker>,
+}
 
-    /// The frame of an event, if the watcher is to see it: an object that comes to match is added, one that
-    /// ceases to match is deleted.
-    fn event(&mut self, event: &Event) -> Result<Option<Bytes>, Status> {
-        let before = event.prev.as_ref().filter(|prev| self.selects(prev));
-        if event.kind == EventKind::Delete {
-            return before.map(|prev| self.deleted(&event.kv, prev)).transpose();
-        }
-        match (before, self.selects(&event.kv)) {
-            (Some(_), true) => self.put("MODIFIED", &event.kv).map(Some),
-            // A version whose predecessor is no longer known.
-            (None, true) if event.prev.is_none() && event.kv.version > 1 => {
-                self.put("MODIFIED", &event.kv).map(Some)
-            }
-            (None, true) => self.put("ADDED", &event.kv).map(Some),
-            (Some(prev), false) => {
-                let mut last =
-                    self.storage.frame(self.resource, prev)?.derive("DELETED", Some(event.kv.mod_revision));
-                Ok(Some(self.shape("DELETED", &mut last)?))
-            }
-            (None, false) => Ok(None),
+impl Idle {
+    fn new(lifetime: Duration, bookmarks: bool, shutdown: CancellationToken) -> Self {
+        let deadline = Instant::now() + lifetime;
+        Self {
+            timer: Box::pin(sleep_until(next(deadline, bookmarks))),
+            deadline,
+            bookmarks,
+            shut_down: Box::pin(shutdown.clone().cancelled_owned()),
+            shutdown,
+            registered: None,
         }
     }
 
-    fn put(&mut self, event: &'static str, kv: &KeyValue) -> Result<Bytes, Status> {
-        let mut frame = self.storage.frame(self.resource, kv)?;
-        let kept_as = if kv.version == 1 { "ADDED" } else { "MODIFIED" };
-        if kept_as != event && self.transform == Transform::None {
-            frame = frame.derive(event, None);
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Occasion> {
+        let registered = self.registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        let (over, due) = if registered {
+            (self.shutdown.is_cancelled(), self.timer.is_elapsed())
+        } else {
+            self.registered = Some(cx.waker().clone());
+            (self.shut_down.as_mut().poll(cx).is_ready(), self.timer.as_mut().poll(cx).is_ready())
+        };
+        if over {
+            return Poll::Ready(Occasion::Shutdown);
         }
-        self.shape(event, &mut frame)
-    }
-
-    fn deleted(&mut self, tombstone: &KeyValue, last: &KeyValue) -> Result<Bytes, Status> {
-        let mut frame = self.storage.deleted_frame(self.resource, tombstone, last)?;
-        self.shape("DELETED", &mut frame)
-    }
-
-    /// The frame's bytes, or what the client wants to see instead of the object.
-    fn shape(&mut self, event: &str, plain: &mut storage::encoding::Frame) -> Result<Bytes, Status> {
-        if self.transform == Transform::None {
-            return Ok(plain.bytes());
+        if !due {
+            return Poll::Pending;
         }
-        let object = serde_json::from_slice(&plain.object()).map_err(Status::internal)?;
-        Ok(self.transformed(event, object))
-    }
-
-    fn transformed(&mut self, event: &str, object: Value) -> Bytes {
-        match (self.transform, &mut self.table) {
-            (Transform::Table(version), Some(options)) => {
-                let list = transform::ListMeta {
-                    resource_version: object["metadata"]["resourceVersion"]
-                        .as_str()
-                        .unwrap_or_default()
-                        .into(),
-                    ..transform::ListMeta::default()
-                };
-                let now = self.clock.now();
-                let table = table::build(self.resource, version, *options, vec![object], &list, now);
-                options.headers = false;
-                frame(event, &table)
-            }
-            (Transform::Metadata(version) | Transform::MetadataList(version), _) => {
-                frame(event, &transform::metadata(object, version))
-            }
-            _ => frame(event, &object),
+        self.registered = None;
+        if Instant::now() >= self.deadline {
+            return Poll::Ready(Occasion::Deadline);
         }
+        let next = next(self.deadline, self.bookmarks);
+        self.timer.as_mut().reset(next);
+        Poll::Ready(Occasion::Bookmark)
     }
+}
 
-    /// Says how far the watcher has come; `initial`: that the state at the start is complete (KEP-3157).
-    fn bookmark(&mut self, revision: i64, initial: bool) -> Bytes {
-        let mut metadata = json!({"resourceVersion": revision.to_string()});
-        if initial {
-            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-        }
-        let mut object = json!({
-            "kind": self.resource.kind,
-            "apiVersion": self.resource.api_version(),
-            "metadata": metadata,
-        });
-        // The rest of the object as Go writes an empty one. The schema always fits a value this small.
-        let _ = codec::normalize(self.resource.object, &mut object);
-        self.transformed("BOOKMARK", object)
-    }
+fn next(deadline: Instant, bookmarks: bool) -> Instant {
+    if bookmarks { deadline.min(Instant::now() + BOOKMARK) } else { deadline }
 }
 
 struct WatchBody {
     view: View,
-    /// Made already.
-    frames: VecDeque<Bytes>,
-    /// `None`: over, once the frames are sent.
+    out: Out,
+    /// The state at the start, as far as it is not sent yet.
+    initial: vec::IntoIter<Arc<KeyValue>>,
+    /// The end of the state is to be told.
+    initial_end: bool,
+    /// `None`: over, once everything before is sent.
     stream: Option<WatchStream>,
     start: i64,
-    bookmark: Option<Pin<Box<Sleep>>>,
     /// The newest version that the client knows of.
     sent: i64,
-    deadline: Pin<Box<Sleep>>,
-    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    idle: Idle,
+    /// Sent since anything but the stream was looked at.
+    unbroken: u32,
+    /// How many went out, of all watches of the resource.
+    events: Counter,
 }
 
 impl WatchBody {
-    fn bookmark(&mut self) -> Option<Bytes> {
-        let revision = self.stream.as_mut()?.progress().max(self.sent);
-        self.sent = revision;
-        Some(self.view.bookmark(revision, false))
+    /// Ends the watch with what went wrong.
+    fn fail(&mut self, status: &Status) {
+        self.out.push(self.view.error(status));
+        self.stream = None;
+    }
+
+    fn bookmark(&mut self) {
+        let Some(stream) = &mut self.stream else { return };
+        self.sent = stream.progress().max(self.sent);
+        self.out.push(self.view.bookmark(self.sent, false));
+    }
+
+    /// Puts the next object of the initial state into `out`, or what tells of its end.
+    ///
+    /// # Returns
+    /// False when that is behind.
+    fn start(&mut self) -> bool {
+        if let Some(kv) = self.initial.next() {
+            if self.view.selects(&kv) {
+                match self.view.initial(&kv) {
+                    Ok(frame) => {
+                        self.events.inc();
+                        self.out.push(frame);
+                    }
+                    Err(status) => {
+                        self.initial = Vec::new().into_iter();
+                        self.initial_end = false;
+                        self.fail(&status);
+                    }
+                }
+            }
+            return true;
+        }
+        if std::mem::take(&mut self.initial_end) {
+            self.out.push(self.view.bookmark(self.start, true));
+            return true;
+        }
+        false
     }
 
     fn take(&mut self, batch: &etcd::Batch) {
@@ -256,16 +272,53 @@ impl WatchBody {
             match self.view.event(event) {
                 Ok(Some(frame)) => {
                     self.sent = event.kv.mod_revision;
-                    self.frames.push_back(frame);
+                    self.events.inc();
+                    self.out.push(frame);
                 }
                 Ok(None) => {}
-                Err(status) => {
-                    self.frames.push_back(error_frame(&status));
-                    self.stream = None;
-                    return;
-                }
+                Err(status) => return self.fail(&status),
             }
         }
+    }
+
+    /// Looks at everything but the stream.
+    fn look_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.unbroken = 0;
+        match ready!(self.idle.poll(cx)) {
+            Occasion::Shutdown => self.stream = None,
+            Occasion::Bookmark => self.bookmark(),
+            Occasion::Deadline => {
+                // The last word tells where to go on from.
+                if self.idle.bookmarks {
+                    self.bookmark();
+                }
+                self.stream = None;
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Takes from the stream what it has at hand.
+    ///
+    /// # Returns
+    /// Pending when nothing is there and `out` is empty.
+    fn follow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(stream) = &mut self.stream {
+            match Pin::new(stream).poll_next(cx) {
+                Poll::Ready(Some(Ok(batch))) => self.take(&batch),
+                Poll::Ready(Some(Err(etcd::Error::Compacted { compact_revision }))) => {
+                    self.fail(&too_old(self.sent, compact_revision));
+                }
+                Poll::Ready(Some(Err(etcd::Error::Stopped)) | None) => self.stream = None,
+                Poll::Ready(Some(Err(error))) => self.fail(&storage::store_error(&error)),
+                Poll::Pending => return Poll::Pending,
+            }
+            let more = self.stream.as_ref().is_some_and(WatchStream::has_more);
+            if !self.out.is_empty() && (!more || self.out.length() >= CHUNK) {
+                break;
+            }
+        }
+        Poll::Ready(())
     }
 }
 
@@ -278,49 +331,21 @@ impl http_body::Body for WatchBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        loop {
-            if let Some(frame) = this.frames.pop_front() {
-                return Poll::Ready(Some(Ok(Frame::data(frame))));
-            }
-            let Some(stream) = &mut this.stream else { return Poll::Ready(None) };
-            match Pin::new(stream).poll_next(cx) {
-                Poll::Ready(Some(Ok(batch))) => {
-                    this.take(&batch);
-                    continue;
-                }
-                Poll::Ready(Some(Err(etcd::Error::Compacted { compact_revision }))) => {
-                    this.frames.push_back(too_old(this.sent, compact_revision));
-                    this.stream = None;
-                    continue;
-                }
-                Poll::Ready(Some(Err(etcd::Error::Stopped)) | None) => return Poll::Ready(None),
-                Poll::Ready(Some(Err(error))) => {
-                    this.frames.push_back(error_frame(&storage::store_error(&error)));
-                    this.stream = None;
-                    continue;
-                }
-                Poll::Pending => {}
-            }
-            if this.shutdown.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            if this.deadline.as_mut().poll(cx).is_ready() {
-                // The last word tells where to go on from.
-                let last = if this.bookmark.is_some() { this.bookmark() } else { None };
-                this.frames.extend(last);
-                this.stream = None;
-                continue;
-            }
-            let due = this.bookmark.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
-            if due {
-                let bookmark = this.bookmark();
-                this.frames.extend(bookmark);
-                if let Some(timer) = &mut this.bookmark {
-                    timer.as_mut().reset(Instant::now() + BOOKMARK);
-                }
-                continue;
-            }
-            return Poll::Pending;
+        while this.out.length() < CHUNK && this.start() {}
+        // A watcher with a backlog ends in time, too.
+        if this.out.is_empty() && this.unbroken >= UNBROKEN {
+            let _ = this.look_up(cx);
         }
+        while this.out.is_empty() {
+            if this.follow(cx).is_ready() {
+                if this.out.is_empty() && this.stream.is_none() {
+                    return Poll::Ready(None);
+                }
+            } else if this.look_up(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        this.unbroken += 1;
+        Poll::Ready(Some(Ok(Frame::data(this.out.take()))))
     }
 }

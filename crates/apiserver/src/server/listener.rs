@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
 use tokio::{
@@ -12,9 +12,16 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
-use super::{ApiServer, Peer};
+use super::{
+    ApiServer, Peer,
+    turns::{Begun, Turns},
+    wire::Wire,
+};
 use crate::response;
 
 /// A client that has not finished its TLS handshake by then is dropped (Go's server: 10 s).
@@ -104,11 +111,20 @@ async fn connection(
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (server, peer) = (server.clone(), peer.clone());
         async move {
+            let long = takes_long(&request);
             let request = request.map(response::incoming);
-            Ok::<_, std::convert::Infallible>(server.handle(peer, request).await)
+            let answer = async move { server.handle(peer, request).await };
+            let answered = if long {
+                // Not on the turn of the connection's other streams.
+                AbortOnDropHandle::new(tokio::spawn(answer)).await
+            } else {
+                Ok(answer.await)
+            };
+            answered.inspect_err(|error| tracing::error!(%error, "a request panicked"))
         }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let (wire, begun) = (Wire::new(stream), Begun::default());
+    let mut builder = auto::Builder::new(begun.clone());
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -123,17 +139,71 @@ async fn connection(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(30));
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(wire.clone()), service);
+    let mut connection = Turns::new(connection, wire, begun);
     let ended = tokio::select! {
         biased;
-        ended = connection.as_mut() => ended,
+        ended = &mut connection => ended,
         () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
+            connection.connection().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%address, error = %error, "connection ended");
+    }
+}
+
+/// Lists, deletions of whole collections and documents take milliseconds of processor time; single objects and
+/// the beginning of a watch take far less than going to another thread and back would be worth.
+fn takes_long<B>(request: &http::Request<B>) -> bool {
+    let uri = request.uri();
+    if !matches!(*request.method(), http::Method::GET | http::Method::DELETE)
+        || uri.query().is_some_and(|query| query.contains("watch="))
+    {
+        return false;
+    }
+    let mut parts = uri.path().split('/').skip(1);
+    let group = match parts.next() {
+        Some("api") => parts.nth(0),
+        Some("apis") => parts.nth(1),
+        _ => None,
+    };
+    if group.is_none() {
+        return true;
+    }
+    match (parts.next(), parts.count()) {
+        // Or a subresource of a namespace, which does no harm.
+        (Some("namespaces"), more) => matches!(more, 0 | 2),
+        (_, more) => more == 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_long() {
+        for (method, uri, expect) in [
+            ("GET", "/api/v1/pods", true),
+            ("GET", "/api/v1/pods?limit=500", true),
+            ("GET", "/api/v1/pods?watch=true", false),
+            ("GET", "/api/v1/nodes/a", false),
+            ("GET", "/api/v1/namespaces", true),
+            ("GET", "/api/v1/namespaces/a", false),
+            ("GET", "/api/v1/namespaces/a/pods", true),
+            ("GET", "/api/v1/namespaces/a/pods/b", false),
+            ("GET", "/api/v1/namespaces/a/pods/b/log", false),
+            ("GET", "/apis/apps/v1/namespaces/a/deployments", true),
+            ("GET", "/apis/apps/v1/namespaces/a/deployments/b", false),
+            ("DELETE", "/apis/apps/v1/namespaces/a/deployments", true),
+            ("POST", "/apis/apps/v1/namespaces/a/deployments", false),
+            ("GET", "/openapi/v3", true),
+            ("GET", "/apis", true),
+        ] {
+            let request = http::Request::builder().method(method).uri(uri).body(()).unwrap();
+            assert_eq!(takes_long(&request), expect, "{method} {uri}");
+        }
     }
 }

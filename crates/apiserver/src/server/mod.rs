@@ -9,7 +9,9 @@ mod listener;
 mod pipeline;
 mod served;
 pub mod tls;
+mod turns;
 mod upkeep;
+mod wire;
 
 use std::{
     collections::BTreeSet,

@@ -15,10 +15,14 @@ pub fn decode(ty: TypeId, raw: &[u8]) -> Result<Value, String> {
     protobuf::decode(api::schema(), ty, raw).map_err(|e| e.to_string())
 }
 
+/// A value as a message, without an envelope.
+pub fn message(ty: TypeId, object: &Value) -> Result<Vec<u8>, String> {
+    protobuf::encode(api::schema(), ty, object).map_err(|e| e.to_string())
+}
+
 /// A value as it is stored: the envelope around the message.
 pub fn encode(ty: TypeId, api_version: &str, kind: &str, object: &Value) -> Result<Bytes, String> {
-    let raw = protobuf::encode(api::schema(), ty, object).map_err(|e| e.to_string())?;
-    Ok(envelope::wrap(api_version, kind, &raw).into())
+    Ok(envelope::wrap(api_version, kind, &message(ty, object)?).into())
 }
 
 /// A stored message as JSON, without a value in between.

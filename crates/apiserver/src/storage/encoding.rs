@@ -1,8 +1,10 @@
-//! JSON of stored objects, made once per revision for all readers.
+//! Encodings of stored objects, made once per revision for all readers.
 //!
-//! One buffer per revision is a whole watch frame, `{"type":"ADDED","object":{…}}⏎`; an answer to GET is a
-//! slice of it, a list's item the same slice without `kind` and `apiVersion`. The buffers hang on the store's
-//! key-values, so they die with the revision; [`Encodings`] keeps their sum below a limit.
+//! One buffer of JSON per revision is a whole watch frame, `{"type":"ADDED","object":{…}}⏎`; an answer to GET is
+//! a slice of it, a list's item the same slice without `kind` and `apiVersion`, its metadata a slice in that.
+//! Frames in other forms and rows of tables are kept beside it once somebody wants them; protobuf answers and
+//! lists are not: the stored bytes are spliced (`splice`). The buffers hang on the store's key-values, so they
+//! die with the revision; [`Encodings`] keeps their sum below a limit.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -25,6 +27,8 @@ pub struct Frame {
     object: Range<usize>,
     /// The first byte after `"apiVersion":"…",`.
     rest: usize,
+    /// The value of `metadata`, braces and all; empty if there is none.
+    metadata: Range<usize>,
 }
 
 /// Why stored bytes have no JSON form.
@@ -54,7 +58,8 @@ impl Frame {
         let end = out.len();
         out.extend_from_slice(b"}\n");
         out.shrink_to_fit();
-        Ok(Self { bytes: out.into(), object: start..end, rest })
+        let metadata = metadata_in(&out, rest);
+        Ok(Self { bytes: out.into(), object: start..end, rest, metadata })
     }
 
     /// The same object under another event type, and for deletions another version.
@@ -73,7 +78,9 @@ impl Frame {
         }
         let end = out.len();
         out.extend_from_slice(b"}\n");
-        Self { bytes: out.into(), object: start..end, rest: self.rest - self.object.start + start }
+        let rest = self.rest - self.object.start + start;
+        let metadata = metadata_in(&out, rest);
+        Self { bytes: out.into(), object: start..end, rest, metadata }
     }
 
     /// The whole frame.
@@ -91,9 +98,23 @@ impl Frame {
         &self.bytes[self.rest..self.object.end]
     }
 
+    /// The object's metadata.
+    pub fn metadata(&self) -> &[u8] {
+        if self.metadata.is_empty() { b"{}" } else { &self.bytes[self.metadata.clone()] }
+    }
+
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
+}
+
+/// A frame around an object's JSON, which `write` appends.
+pub fn frame(event: &str, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    prefix(&mut out, event);
+    write(&mut out);
+    out.extend_from_slice(b"}\n");
+    out
 }
 
 fn prefix(out: &mut Vec<u8>, event: &str) -> usize {
@@ -103,19 +124,29 @@ fn prefix(out: &mut Vec<u8>, event: &str) -> usize {
     out.len()
 }
 
-/// Where the digits of `metadata.resourceVersion` lie. `from` is inside the object, before `metadata`.
-fn version_in(json: &[u8], from: usize) -> Option<Range<usize>> {
-    let find = |mut at: usize, wanted: &[u8]| loop {
+/// Where the value of a key begins; `at` is where a key of the same object begins.
+fn find(json: &[u8], mut at: usize, wanted: &[u8]) -> Option<usize> {
+    loop {
         let (key, value) = key_at(json, at)?;
         if &json[key] == wanted {
             return Some(value);
         }
         at = skip_comma(json, skip_value(json, value)?)?;
-    };
-    let metadata = find(from, b"metadata")?;
-    let version = find(metadata + 1, b"resourceVersion")?;
+    }
+}
+
+/// Where the digits of `metadata.resourceVersion` lie. `from` is inside the object, before `metadata`.
+fn version_in(json: &[u8], from: usize) -> Option<Range<usize>> {
+    let metadata = find(json, from, b"metadata")?;
+    let version = find(json, metadata + 1, b"resourceVersion")?;
     let end = skip_value(json, version)?;
     Some(version + 1..end - 1)
+}
+
+/// Where the value of `metadata` lies; empty if there is none.
+fn metadata_in(json: &[u8], from: usize) -> Range<usize> {
+    let found = find(json, from, b"metadata").and_then(|start| Some(start..skip_value(json, start)?));
+    found.unwrap_or(0..0)
 }
 
 /// The key that begins at `at`, without quotes, and where its value begins.
@@ -171,25 +202,68 @@ fn skip_value(json: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// What is kept with a key-value: its frame, while there is room, and its selectable fields.
+/// A form of frames besides that of JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Protobuf,
+    /// `PartialObjectMetadata` in JSON, with the version of `meta.k8s.io`.
+    Metadata(&'static str),
+    /// The same in protobuf.
+    ProtobufMetadata(&'static str),
+}
+
+/// A row of a table, all but what is included of the object.
+#[derive(Debug)]
+pub struct Row {
+    /// `"cells":[…]`, and conditions.
+    pub text: Vec<u8>,
+    /// Where in it the time since the object's creation goes, and that creation in seconds.
+    pub age: Option<(usize, i64)>,
+}
+
+#[derive(Clone)]
+enum Kept {
+    Json(Frame),
+    Other(Form, Bytes),
+    Row(Arc<Row>),
+}
+
+impl Kept {
+    fn size(&self) -> usize {
+        match self {
+            Self::Json(frame) => frame.size(),
+            Self::Other(_, bytes) => bytes.len(),
+            Self::Row(row) => row.text.len() + size_of::<Row>(),
+        }
+    }
+}
+
+/// What is kept with a key-value: its encodings, while there is room, and its selectable fields.
 pub struct Cell {
-    frame: Mutex<Option<Frame>>,
+    kept: Mutex<Vec<Kept>>,
     read_lately: AtomicBool,
     fields: OnceLock<BTreeMap<String, String>>,
     object: OnceLock<Option<Arc<Value>>>,
     owner: Arc<Encodings>,
 }
 
-impl Drop for Cell {
-    fn drop(&mut self) {
-        if let Some(frame) = lock(&self.frame).take() {
-            self.owner.used.fetch_sub(frame.size(), Relaxed);
+impl Cell {
+    fn forget(&self) {
+        let kept = std::mem::take(&mut *lock(&self.kept));
+        if !kept.is_empty() {
+            self.owner.used.fetch_sub(kept.iter().map(Kept::size).sum(), Relaxed);
             self.owner.kept.fetch_sub(1, Relaxed);
         }
     }
 }
 
-/// All frames that are kept, oldest first; those not read since the last look go first.
+impl Drop for Cell {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+/// All encodings that are kept, oldest first; those not read since the last look go first.
 pub struct Encodings {
     limit: usize,
     used: AtomicUsize,
@@ -198,7 +272,7 @@ pub struct Encodings {
 }
 
 impl Encodings {
-    /// `limit`: bytes of JSON kept at most.
+    /// `limit`: bytes kept at most.
     pub fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
             limit,
@@ -219,23 +293,80 @@ impl Encodings {
         kv: &KeyValue,
         make: impl FnOnce() -> Result<Frame, Error>,
     ) -> Result<Frame, Error> {
+        let find = |kept: &Kept| match kept {
+            Kept::Json(frame) => Some(frame.clone()),
+            _ => None,
+        };
+        self.find_or(kv, find, || make().map(|frame| (Kept::Json(frame.clone()), frame)))
+    }
+
+    /// A frame in another form.
+    pub fn other<E>(
+        self: &Arc<Self>,
+        kv: &KeyValue,
+        form: Form,
+        make: impl FnOnce() -> Result<Bytes, E>,
+    ) -> Result<Bytes, E> {
+        let find = |kept: &Kept| match kept {
+            Kept::Other(of, bytes) if *of == form => Some(bytes.clone()),
+            _ => None,
+        };
+        self.find_or(kv, find, || make().map(|bytes| (Kept::Other(form, bytes.clone()), bytes)))
+    }
+
+    /// The kept row.
+    pub fn row(&self, kv: &KeyValue) -> Option<Arc<Row>> {
+        let cell = kv.derived.get::<Cell>()?;
+        let kept = lock(&cell.kept);
+        kept.iter().find_map(|kept| match kept {
+            Kept::Row(row) => Some(row.clone()),
+            _ => None,
+        })
+    }
+
+    /// Keeps a row.
+    pub fn keep_row(self: &Arc<Self>, kv: &KeyValue, row: Arc<Row>) {
+        self.add(&self.cell(kv), Kept::Row(row));
+    }
+
+    fn find_or<T, E>(
+        self: &Arc<Self>,
+        kv: &KeyValue,
+        find: impl Fn(&Kept) -> Option<T>,
+        make: impl FnOnce() -> Result<(Kept, T), E>,
+    ) -> Result<T, E> {
         let cell = self.cell(kv);
-        if let Some(frame) = &*lock(&cell.frame) {
-            cell.read_lately.store(true, Relaxed);
-            return Ok(frame.clone());
-        }
-        let frame = make()?;
-        if frame.size() <= self.limit / 4 {
-            let mut slot = lock(&cell.frame);
-            if slot.is_none() {
-                *slot = Some(frame.clone());
-                self.used.fetch_add(frame.size(), Relaxed);
-                self.kept.fetch_add(1, Relaxed);
-                drop(slot);
-                self.keep(&cell);
+        if let Some(found) = lock(&cell.kept).iter().find_map(&find) {
+            // Written only when it changes: thousands of readers share this.
+            if !cell.read_lately.load(Relaxed) {
+                cell.read_lately.store(true, Relaxed);
             }
+            return Ok(found);
         }
-        Ok(frame)
+        let (kept, value) = make()?;
+        if lock(&cell.kept).iter().find_map(find).is_none() {
+            self.add(&cell, kept);
+        }
+        Ok(value)
+    }
+
+    fn add(&self, cell: &Arc<Cell>, new: Kept) {
+        let size = new.size();
+        if size > self.limit / 4 {
+            return;
+        }
+        let first = {
+            let mut kept = lock(&cell.kept);
+            kept.reserve_exact(1);
+            kept.push(new);
+            // While it is locked: who takes it out subtracts.
+            self.used.fetch_add(size, Relaxed);
+            if kept.len() == 1 {
+                self.kept.fetch_add(1, Relaxed);
+            }
+            kept.len() == 1
+        };
+        self.make_room(first.then_some(cell));
     }
 
     /// The selectable fields of a key-value, worked out once.
@@ -260,7 +391,7 @@ impl Encodings {
 
     fn cell(self: &Arc<Self>, kv: &KeyValue) -> Arc<Cell> {
         kv.derived.get_or_init(|| Cell {
-            frame: Mutex::new(None),
+            kept: Mutex::default(),
             read_lately: AtomicBool::new(false),
             fields: OnceLock::new(),
             object: OnceLock::new(),
@@ -268,19 +399,21 @@ impl Encodings {
         })
     }
 
-    fn keep(&self, cell: &Arc<Cell>) {
+    fn make_room(&self, new: Option<&Arc<Cell>>) {
+        if new.is_none() && self.used.load(Relaxed) <= self.limit {
+            return;
+        }
         // Cells are dropped after the lock: their own drop wants other locks.
         let mut dropped = Vec::new();
         let mut queue = lock(&self.queue);
-        queue.push_back(Arc::downgrade(cell));
+        queue.extend(new.map(Arc::downgrade));
         while self.used.load(Relaxed) > self.limit {
             let Some(oldest) = queue.pop_front() else { break };
             let Some(cell) = oldest.upgrade() else { continue };
             if cell.read_lately.swap(false, Relaxed) && queue.len() > 1 {
                 queue.push_back(oldest);
-            } else if let Some(frame) = lock(&cell.frame).take() {
-                self.used.fetch_sub(frame.size(), Relaxed);
-                self.kept.fetch_sub(1, Relaxed);
+            } else {
+                cell.forget();
             }
             dropped.push(cell);
         }

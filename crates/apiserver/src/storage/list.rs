@@ -66,8 +66,10 @@ impl Storage {
             }
         }
         let selects = !(options.labels.is_everything() && options.fields.is_empty());
+        // Who takes any version gets all of it (upstream's `computeListLimit`).
+        let limit = if options.resource_version == Some(0) { 0 } else { options.limit };
         // Without a selector the store cuts; with one the cut comes after selecting.
-        let request = Range::new(keys).revision(revision).limit(if selects { 0 } else { options.limit });
+        let request = Range::new(keys).revision(revision).limit(if selects { 0 } else { limit });
         let found = self.store.range(&request).map_err(|error| match error {
             etcd::Error::Compacted { .. } if paging => {
                 let mut status = Status::expired(INCONSISTENT);
@@ -84,9 +86,9 @@ impl Storage {
             listing.items.retain(|kv| {
                 self.matches_labels(kv, &options.labels) && self.matches_fields(resource, kv, &options.fields)
             });
-            let more = options.limit > 0 && listing.items.len() > options.limit;
+            let more = limit > 0 && listing.items.len() > limit;
             if more {
-                listing.items.truncate(options.limit);
+                listing.items.truncate(limit);
             }
             more
         } else {

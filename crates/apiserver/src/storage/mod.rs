@@ -9,19 +9,23 @@ pub mod encoding;
 mod leases;
 pub mod list;
 pub mod scan;
+pub mod splice;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use apimachinery::{
     field, fields, gvk, labels, names,
-    schema::{Resource, Storage as Location},
+    schema::{Resource, Storage as Location, TypeId},
     status::Status,
 };
 use bytes::Bytes;
 use etcd::{KeyRange, KeyValue, Put, Store};
 use serde_json::Value;
 
-use self::encoding::{Encodings, Frame};
+use self::{
+    encoding::{Encodings, Form, Frame, Row},
+    splice::Message,
+};
 use crate::{conversion, registry::meta};
 
 pub const ROOT: &str = "/registry";
@@ -139,7 +143,7 @@ impl Storage {
 
     /// The JSON of a stored object, in the resource's version. Kept for the next reader.
     pub fn frame(&self, resource: &Resource, kv: &KeyValue) -> Result<Frame, Status> {
-        let event = if kv.version == 1 { "ADDED" } else { "MODIFIED" };
+        let event = usual_event(kv);
         let plain = resource.storage.as_ref().is_some_and(|at| is_plain(resource, at));
         let made = if plain {
             self.encodings.frame(kv, || self.make(resource, kv, event))
@@ -174,9 +178,7 @@ impl Storage {
         let head = format!("\"kind\":\"{}\",\"apiVersion\":\"{api_version}\",", resource.kind);
         Frame::build(event, &head, |out| {
             let at = resource.storage.as_ref().ok_or(encoding::Error::Head)?;
-            let stored = scan::type_meta(&kv.value);
-            if is_plain(resource, at) && stored == Some((&*api_version, &*resource.kind)) {
-                let raw = scan::raw(&kv.value).unwrap_or_default();
+            if let Some(raw) = stored_message(resource, kv) {
                 codec::transcode(at.object, &resource.kind, &api_version, raw, kv.mod_revision, out)
                     .map_err(encoding::Error::Decode)
             } else {
@@ -186,6 +188,106 @@ impl Storage {
                 Ok(())
             }
         })
+    }
+
+    /// The message of a stored object in the resource's version; without a resourceVersion, which
+    /// [`Message::new`] puts in.
+    ///
+    /// # Errors
+    /// 500 for bytes that cannot be decoded.
+    pub fn message<'a>(&self, resource: &Resource, kv: &'a KeyValue) -> Result<Cow<'a, [u8]>, Status> {
+        if let Some(raw) = stored_message(resource, kv) {
+            return Ok(Cow::Borrowed(raw));
+        }
+        let value = decode(resource, &kv.value)?;
+        let message = codec::message(resource.object, &value);
+        Ok(Cow::Owned(message.map_err(|why| unreadable(kv, &encoding::Error::Decode(why)))?))
+    }
+
+    /// A stored object in upstream's envelope.
+    pub fn protobuf(&self, resource: &Resource, kv: &KeyValue) -> Result<Bytes, Status> {
+        let raw = self.message(resource, kv)?;
+        let message = Message::new(&raw, kv.mod_revision);
+        let mut out = Vec::new();
+        let write = |out: &mut Vec<u8>| message.write(out);
+        splice::enveloped(&resource.api_version(), &resource.kind, message.length(), write, &mut out);
+        Ok(out.into())
+    }
+
+    /// As [`Storage::watch_frame`], in JSON.
+    pub fn json_frame(
+        &self,
+        resource: &Resource,
+        event: &str,
+        state: &KeyValue,
+        at: &KeyValue,
+    ) -> Result<Bytes, Status> {
+        if at.version == 0 {
+            return Ok(self.deleted_frame(resource, at, state)?.bytes());
+        }
+        let frame = self.frame(resource, state)?;
+        let later = state.mod_revision != at.mod_revision;
+        if !later && event == usual_event(state) {
+            return Ok(frame.bytes());
+        }
+        Ok(frame.derive(event, later.then_some(at.mod_revision)).bytes())
+    }
+
+    /// A watch's frame: `event` happened to the object, which was or is `state`, at the version of `at` (`state`
+    /// itself, or what ended it). Kept with `at` if it is what everybody sees of it.
+    pub fn watch_frame(
+        &self,
+        resource: &Resource,
+        form: Form,
+        event: &str,
+        state: &KeyValue,
+        at: &KeyValue,
+    ) -> Result<Bytes, Status> {
+        let make = || self.make_frame(resource, form, event, state, at.mod_revision);
+        let plain = resource.storage.as_ref().is_some_and(|stored| is_plain(resource, stored));
+        if plain && event == usual_event(at) { self.encodings.other(at, form, make) } else { make() }
+    }
+
+    fn make_frame(
+        &self,
+        resource: &Resource,
+        form: Form,
+        event: &str,
+        state: &KeyValue,
+        revision: i64,
+    ) -> Result<Bytes, Status> {
+        if let Form::Metadata(version) = form {
+            let mut frame = self.frame(resource, state)?;
+            if state.mod_revision != revision {
+                frame = frame.derive(event, Some(revision));
+            }
+            return Ok(encoding::frame(event, |out| metadata_only(&frame, version, out)).into());
+        }
+        let raw = self.message(resource, state)?;
+        let message = Message::new(&raw, revision);
+        let mut object = Vec::new();
+        if let Form::ProtobufMetadata(version) = form {
+            let (length, api_version) = (message.metadata_only_length(), format!("meta.k8s.io/{version}"));
+            let write = |out: &mut Vec<u8>| message.write_metadata_only(out);
+            splice::enveloped(&api_version, METADATA_ONLY, length, write, &mut object);
+        } else {
+            let write = |out: &mut Vec<u8>| message.write(out);
+            splice::enveloped(&resource.api_version(), &resource.kind, message.length(), write, &mut object);
+        }
+        Ok(splice::frame(event, &object).into())
+    }
+
+    /// The object's row of a table, if it is kept.
+    pub fn row(&self, resource: &Resource, kv: &KeyValue) -> Option<Arc<Row>> {
+        let plain = resource.storage.as_ref().is_some_and(|stored| is_plain(resource, stored));
+        if plain { self.encodings.row(kv) } else { None }
+    }
+
+    /// Keeps the row for the next reader of the resource in this version.
+    pub fn keep_row(&self, resource: &Resource, kv: &KeyValue, row: Arc<Row>) {
+        if resource.storage.as_ref().is_some_and(|stored| is_plain(resource, stored)) {
+            self.encodings.keep_row(kv, row);
+        }
     }
 
     /// The object's labels match.
@@ -270,6 +372,46 @@ impl Storage {
         let answer = self.store.delete_if(key, revision).await.map_err(|e| store_error(&e))?;
         Ok(answer.map(|response| response.revision))
     }
+}
+
+/// The kind of objects of which only the metadata is told.
+pub const METADATA_ONLY: &str = "PartialObjectMetadata";
+
+/// An object's JSON cut down to its metadata.
+pub fn metadata_only(frame: &Frame, version: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/");
+    out.extend_from_slice(version.as_bytes());
+    out.extend_from_slice(b"\",\"metadata\":");
+    out.extend_from_slice(frame.metadata());
+    out.push(b'}');
+}
+
+/// The type of an object by what it calls itself.
+pub fn type_of(api_version: &str, kind: &str) -> Option<TypeId> {
+    let (group, version) = gvk::split(api_version).ok()?;
+    // Both versions of the kinds that only carry metadata are the same.
+    let version = if group == "meta.k8s.io" && version == "v1beta1" { "v1" } else { version };
+    api::object_type(group, version, kind)
+}
+
+/// What happened when this version came to be, for who watches everything. A deletion has no version.
+fn usual_event(kv: &KeyValue) -> &'static str {
+    match kv.version {
+        0 => "DELETED",
+        1 => "ADDED",
+        _ => "MODIFIED",
+    }
+}
+
+/// The stored message, if it is the object's in the resource's version as it stands.
+fn stored_message<'a>(resource: &Resource, kv: &'a KeyValue) -> Option<&'a [u8]> {
+    let at = resource.storage.as_ref()?;
+    let (api_version, kind) = scan::type_meta(&kv.value)?;
+    let same = is_plain(resource, at)
+        && kind == resource.kind
+        && gvk::split(api_version)
+            .is_ok_and(|(group, version)| group == resource.group && version == resource.version);
+    if same { scan::raw(&kv.value) } else { None }
 }
 
 fn at_version(at: &Location) -> String {

@@ -52,6 +52,35 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
+/// The first field of a message whose tag is wanted: where it lies, tag and all, and what is in it (nothing,
+/// unless it is length-delimited). `None` if there is none before the message's end or first fault.
+pub fn place(message: &[u8], wanted: impl Fn(u64) -> bool) -> Option<(std::ops::Range<usize>, &[u8])> {
+    let mut rest = message;
+    loop {
+        let start = message.len() - rest.len();
+        let key = varint(&mut rest)?;
+        let mut inside: &[u8] = &[];
+        match key & 7 {
+            0 => drop(varint(&mut rest)?),
+            1 => rest = rest.get(8..)?,
+            5 => rest = rest.get(4..)?,
+            2 => {
+                let length = usize::try_from(varint(&mut rest)?).ok()?;
+                (inside, rest) = rest.split_at_checked(length)?;
+            }
+            _ => return None,
+        }
+        if wanted(key >> 3) {
+            return Some((start..message.len() - rest.len(), inside));
+        }
+    }
+}
+
+/// The tag of the field that begins here.
+pub fn tag(mut field: &[u8]) -> Option<u64> {
+    Some(varint(&mut field)? >> 3)
+}
+
 /// The object's own bytes inside the envelope; `None` for anything else, custom objects in JSON among it.
 pub fn raw(value: &[u8]) -> Option<&[u8]> {
     field(value.strip_prefix(MAGIC)?, 2)

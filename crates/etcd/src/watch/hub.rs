@@ -31,7 +31,6 @@ struct State {
     window_from: i64,
     /// Bytes dropped from the window since the groups were swept.
     dropped: usize,
-    next_stream: u64,
 }
 
 /// Groups by the shape of their range, so that the groups of a key are found without asking each.
@@ -54,7 +53,6 @@ impl Hub {
                 window_limit,
                 window_from: revision + 1,
                 dropped: 0,
-                next_stream: 0,
             }),
             revision: AtomicI64::new(revision),
             stopped: AtomicBool::new(false),
@@ -103,16 +101,16 @@ impl Hub {
         wake.into_iter().for_each(Waker::wake);
     }
 
-    /// Joins the group of `range`: its number, the group, and the newest revision at that moment.
-    pub(super) fn join(&self, range: &KeyRange) -> (u64, Arc<Group>, i64) {
+    /// Joins the group of `range`: the place in it, the group, and the newest revision at that moment.
+    pub(super) fn join(&self, range: &KeyRange) -> (usize, Arc<Group>, i64) {
         let mut state = self.state.lock();
-        state.next_stream += 1;
         let revision = self.revision();
-        (state.next_stream, state.groups.join(range, revision), revision)
+        let group = state.groups.join(range, revision);
+        (group.enter(), group, revision)
     }
 
-    pub(super) fn leave(&self, group: &Arc<Group>, stream: u64) {
-        group.leave(stream);
+    pub(super) fn leave(&self, group: &Arc<Group>, place: usize) {
+        group.leave(place);
         let mut state = self.state.lock();
         // The index and the leaving stream.
         if Arc::strong_count(group) == 2 {

@@ -22,7 +22,8 @@ const TAKE: usize = 64;
 pub struct WatchStream {
     shared: Arc<Shared>,
     group: Arc<Group>,
-    id: u64,
+    /// In the group.
+    place: usize,
     prev_kv: bool,
     /// The next revision to look for, after those in `ready`.
     next: i64,
@@ -32,14 +33,27 @@ pub struct WatchStream {
 
 impl WatchStream {
     pub(crate) fn new(shared: Arc<Shared>, watch: &Watch) -> Self {
-        let (id, group, revision) = shared.hub.join(&watch.keys);
+        let (place, group, revision) = shared.hub.join(&watch.keys);
         let next = if watch.start_revision > 0 { watch.start_revision } else { revision + 1 };
-        WatchStream { shared, group, id, prev_kv: watch.prev_kv, next, ready: VecDeque::new(), ended: false }
+        WatchStream {
+            shared,
+            group,
+            place,
+            prev_kv: watch.prev_kv,
+            next,
+            ready: VecDeque::new(),
+            ended: false,
+        }
     }
 
     /// The next revision with events in the range. Cancel safe.
     pub async fn next(&mut self) -> Option<Result<Arc<Batch>, Error>> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// The next poll yields a batch without looking further.
+    pub fn has_more(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// Every event through this revision has been yielded. It moves on with the store also while nothing in
@@ -49,7 +63,8 @@ impl WatchStream {
             return batch.revision - 1;
         }
         let published = self.shared.hub.revision();
-        if let Ready::Nothing = self.group.take(self.next, published, 1, self.id, None) {
+        // Nothing is taken, only looked whether there is something.
+        if let Ready::Nothing = self.group.take(self.next, published, 0, &mut self.ready, None) {
             self.next = self.next.max(published + 1);
         }
         (self.next - 1).min(published)
@@ -60,9 +75,9 @@ impl WatchStream {
         // Read before the group is asked: what it does not have by then comes later and wakes.
         let stopped = self.shared.hub.stopped();
         let published = self.shared.hub.revision();
-        match self.group.take(self.next, published, TAKE, self.id, Some(cx.waker())) {
-            Ready::Batches(batches, next) => {
-                self.ready.extend(batches);
+        let waker = Some((self.place, cx.waker()));
+        match self.group.take(self.next, published, TAKE, &mut self.ready, waker) {
+            Ready::Batches(next) => {
                 self.next = next;
                 Ok(true)
             }
@@ -113,6 +128,6 @@ impl Stream for WatchStream {
 
 impl Drop for WatchStream {
     fn drop(&mut self) {
-        self.shared.hub.leave(&self.group, self.id);
+        self.shared.hub.leave(&self.group, self.place);
     }
 }
