@@ -2,23 +2,31 @@
 
 use apimachinery::field::{Error, ErrorList, Path};
 use apimachinery::names;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::check::{flag, int, items, messages, present, text};
 use crate::meta::keep;
 use crate::strategy::{GENERIC, Strategy, path_segment};
 
-/// That a local service is available at once is written by the server, who knows the time.
 pub fn strategy(kind: &str) -> Option<&'static Strategy> {
     const API_SERVICE: Strategy = Strategy {
         name: path_segment,
         allow_unconditional_update: false,
+        stamp_new,
         prepare_for_update,
         validate: service,
         validate_update: service_update,
         ..GENERIC
     };
     (kind == "APIService").then_some(&API_SERVICE)
+}
+
+/// What the server itself answers for is available at once.
+fn stamp_new(service: &mut Value, now: &str) {
+    if present(&service["spec"], "service").is_none() {
+        service["status"] = json!({"conditions": [{"type": "Available", "status": "True", "reason": "Local",
+            "message": "Local APIServices are always available", "lastTransitionTime": now}]});
+    }
 }
 
 fn prepare_for_update(new: &mut Value, old: &Value, subresource: &str) {
@@ -105,8 +113,8 @@ fn service_update(new: &Value, _old: &Value, subresource: &str, errors: &mut Err
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::table::Table;
-    use serde_json::{Value, json};
 
     #[test]
     fn api_services() {

@@ -163,7 +163,8 @@ pub fn same(a: &Value, b: &Value) -> bool {
 /// A field that cannot change after creation; lists and maps that are empty count as absent.
 pub fn unchanged(new: &Value, old: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     let empty_map = |value: &Value| value.is_null() || value.as_object().is_some_and(|map| map.is_empty());
-    if !same(new, old) && !(empty_map(new) && empty_map(old)) {
+    let unchanged = same(new, old) || empty_map(new) && empty_map(old);
+    if !unchanged {
         errors.push(Error::invalid(path, new.clone(), "field is immutable"));
     }
 }

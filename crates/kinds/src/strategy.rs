@@ -35,6 +35,8 @@ pub struct Strategy {
     /// All faults of a change, metadata aside: `(new, old, subresource)`. Includes what `validate` finds where
     /// upstream validates the whole new object again.
     pub validate_update: fn(&Value, &Value, &str, &mut ErrorList),
+    /// After `prepare_for_create`, for what takes down when the object was made: `(new, now)`, `now` in RFC 3339.
+    pub stamp_new: fn(&mut Value, &str),
     /// After `prepare_for_update`, for what takes down the time of a change: `(new, old, subresource, now)`, `now`
     /// in RFC 3339.
     pub stamp: fn(&mut Value, &Value, &str, &str),
@@ -60,6 +62,7 @@ pub const GENERIC: Strategy = Strategy {
     prepare_for_update: |_, _, _| {},
     validate: |_, _| {},
     validate_update: |_, _, _, _| {},
+    stamp_new: |_, _| {},
     stamp: |_, _, _, _| {},
     warnings: |_, _, _| Vec::new(),
     name: subdomain,

@@ -206,7 +206,7 @@ impl Scope<'_> {
         let namespace = if self.resource.namespaced { self.namespace } else { "" };
         meta::match_namespace(&mut object, namespace)?;
         self.deduplicate_owners(&mut object, false);
-        strategy::prepare_for_create(self.resource, &mut object)?;
+        strategy::prepare_for_create(self.resource, &mut object, &self.now())?;
         if owners == Owners::Recorded {
             self.manage_fields(None, &mut object, options);
         }
@@ -248,8 +248,9 @@ impl Scope<'_> {
         conversion::agree(&self.resource.group, &self.resource.kind, &mut object);
         let hooks = hooks(self.resource);
         let reservation = (hooks.begin_write)(self, &mut object, None, options.dry_run)?;
-        strategy::prepare_for_create(self.resource, &mut object)?;
-        let errors = strategy::validate_create(self.resource, &object);
+        strategy::prepare_for_create(self.resource, &mut object, &self.now())?;
+        let mut errors = (hooks.faults)(self, &object, None);
+        errors.extend(strategy::validate_create(self.resource, &object));
         if !errors.is_empty() {
             return Err(self.invalid(meta::name(&object), &errors));
         }
@@ -407,7 +408,8 @@ impl Scope<'_> {
             _ => None,
         };
         self.prepare_update(&mut new, &old);
-        let errors = strategy::validate_update(self.resource, self.subresource, &new, &old);
+        let mut errors = (hooks.faults)(self, &new, Some(&old));
+        errors.extend(strategy::validate_update(self.resource, self.subresource, &new, &old));
         if !errors.is_empty() {
             return Err(self.invalid(meta::name(&new), &errors));
         }
@@ -463,9 +465,14 @@ impl Scope<'_> {
         )))
     }
 
+    /// The time of this write, in RFC 3339.
+    fn now(&self) -> String {
+        apimachinery::time::format(self.server.clock.now())
+    }
+
     fn prepare_update(&self, new: &mut Value, old: &Value) {
         meta::keep_system_fields(new, old);
-        let now = apimachinery::time::format(self.server.clock.now());
+        let now = self.now();
         strategy::prepare_for_update(self.resource, self.subresource, new, old, &now);
     }
 }

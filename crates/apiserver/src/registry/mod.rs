@@ -5,18 +5,20 @@
 
 pub mod authentication;
 pub mod authorization;
+pub mod certificates;
 pub mod core;
 pub mod deletion;
 pub mod generic;
 pub mod managed_fields;
 pub mod meta;
+pub mod resource;
 pub mod scale;
 pub mod strategy;
 pub mod validate_meta;
 
 use std::sync::Arc;
 
-use apimachinery::{schema::Resource, status::Status};
+use apimachinery::{field::ErrorList, schema::Resource, status::Status};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -31,6 +33,8 @@ pub struct Hooks {
     /// Before a write of the object itself: `(scope, new, old, dry run)`. What it reserves is given back unless
     /// the write succeeds.
     pub begin_write: BeginWrite,
+    /// Faults that only the server can find, since they depend on other objects: `(scope, new, old)`.
+    pub faults: Faults,
     /// An update may not delete an object that this refuses, even if its last finalizer is gone.
     pub may_delete_on_update: fn(&Value) -> bool,
     /// After the object is gone.
@@ -46,8 +50,11 @@ pub struct Hooks {
 type PlanDeletion = fn(&Value, &DeleteOptions, Timestamp) -> Option<Deletion>;
 type BeginWrite = fn(&Scope<'_>, &mut Value, Option<&Value>, bool) -> Result<Option<Reservation>, Status>;
 
+type Faults = fn(&Scope<'_>, &Value, Option<&Value>) -> ErrorList;
+
 const NONE: Hooks = Hooks {
     begin_write: |_, _, _, _| Ok(None),
+    faults: |_, _, _| ErrorList::new(),
     may_delete_on_update: |_| true,
     after_delete: |_, _| {},
     deletion: None,
@@ -69,6 +76,8 @@ static NAMESPACES: Hooks = Hooks {
 static PODS: Hooks = Hooks { grace: Some(core::pod::grace), ..NONE };
 static ROLES: Hooks = Hooks { begin_write: authorization::escalation::role, ..NONE };
 static ROLE_BINDINGS: Hooks = Hooks { begin_write: authorization::escalation::binding, ..NONE };
+static CERTIFICATE_REQUESTS: Hooks = Hooks { begin_write: certificates::begin_write, ..NONE };
+static CLAIMS: Hooks = Hooks { faults: resource::faults, ..NONE };
 static EVENTS: Hooks = Hooks { expires: true, ..NONE };
 
 /// The table.
@@ -78,10 +87,17 @@ pub fn hooks(resource: &Resource) -> &'static Hooks {
         ("", "namespaces") => &NAMESPACES,
         ("", "pods") => &PODS,
         ("" | "events.k8s.io", "events") => &EVENTS,
+        ("certificates.k8s.io", "certificatesigningrequests") => &CERTIFICATE_REQUESTS,
+        ("resource.k8s.io", "resourceclaims" | "resourceclaimtemplates") => &CLAIMS,
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => &ROLES,
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => &ROLE_BINDINGS,
         _ => &PLAIN,
     }
+}
+
+/// A version in which a body may come besides the one that is served, since nothing in it differs.
+pub fn accepts(group: &str, kind: &str, version: &str) -> bool {
+    matches!((group, kind, version), ("policy", "Eviction", "v1beta1"))
 }
 
 /// Answers a create of a kind that is never stored: reviews, bindings.

@@ -13,14 +13,16 @@ pub fn of(resource: &Resource) -> &'static Strategy {
     kinds::strategy(&resource.group, &resource.kind)
 }
 
-/// Before a create is validated: no status from clients, generation 1, what the kind adds.
-pub fn prepare_for_create(resource: &Resource, object: &mut Value) -> Result<(), Status> {
+/// Before a create is validated: no status from clients, generation 1, what the kind adds. `now` is the time of the
+/// write, in RFC 3339.
+pub fn prepare_for_create(resource: &Resource, object: &mut Value, now: &str) -> Result<(), Status> {
     let strategy = of(resource);
     if resource.subresource("status").is_some() && !strategy.keep_status_on_create {
         reset_status(resource, object)?;
     }
     meta::set(object, "generation", strategy.generation.then(|| json!(1)));
     (strategy.prepare_for_create)(object);
+    (strategy.stamp_new)(object, now);
     Ok(())
 }
 

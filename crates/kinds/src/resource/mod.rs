@@ -34,6 +34,7 @@ pub fn strategy(kind: &str) -> Option<&'static Strategy> {
         generation: true,
         prepare_for_create: |new| slice::prepare(new, &Value::Null),
         prepare_for_update: |new, old, _| slice::prepare(new, old),
+        stamp_new: |new, now| slice::stamp(new, &Value::Null, "", now),
         stamp: slice::stamp,
         validate: |object, errors| slice::slice(object, None, errors),
         validate_update: |new, old, _, errors| slice::slice(new, Some(old), errors),
@@ -44,6 +45,7 @@ pub fn strategy(kind: &str) -> Option<&'static Strategy> {
     const TAINT_RULE: Strategy = Strategy {
         generation: true,
         prepare_for_update: taint::prepare_for_update,
+        stamp_new: |new, now| taint::stamp(new, &Value::Null, "", now),
         stamp: taint::stamp,
         validate: |object, errors| taint::rule(object, None, errors),
         validate_update: taint::rule_update,

@@ -15,13 +15,11 @@ pub fn prepare_for_update(new: &mut Value, old: &Value, subresource: &str) {
     }
 }
 
-/// Another effect counts from now, unless the client says otherwise.
+/// Another effect counts from now, unless the client says otherwise, and so does a taint that does not say.
 pub fn stamp(new: &mut Value, old: &Value, subresource: &str, now: &str) {
     let (taint, before) = (&mut new["spec"]["taint"], &old["spec"]["taint"]);
-    if subresource.is_empty()
-        && taint["effect"] != before["effect"]
-        && taint["timeAdded"] == before["timeAdded"]
-    {
+    let turned = taint["effect"] != before["effect"] && taint["timeAdded"] == before["timeAdded"];
+    if subresource.is_empty() && (turned || text(taint, "timeAdded").is_empty()) {
         taint["timeAdded"] = json!(now);
     }
 }

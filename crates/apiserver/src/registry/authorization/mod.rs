@@ -2,16 +2,13 @@
 
 pub mod escalation;
 
-use apimachinery::{
-    field::{self, ErrorList, Path},
-    status::Status,
-};
+use apimachinery::{field::ErrorList, status::Status};
 use serde_json::{Value, json};
 
 use crate::{
     authorization::{Attributes, Decision},
     handlers::options::WriteOptions,
-    registry::{generic::Scope, meta},
+    registry::{generic::Scope, meta, strategy},
     request::{Operation, UserInfo},
 };
 
@@ -31,7 +28,8 @@ pub async fn create(scope: &Scope<'_>, mut object: Value, options: &WriteOptions
         meta::match_namespace(&mut object, scope.namespace)?;
     }
     let own = plural == "selfsubjectaccessreviews";
-    let errors = validate(&object, own, local);
+    let mut errors = ErrorList::new();
+    (strategy::of(scope.resource).validate)(&object, &mut errors);
     if !errors.is_empty() {
         return Err(Status::invalid(&scope.resource.group, &scope.resource.kind, "", &errors));
     }
@@ -145,111 +143,9 @@ fn rules(scope: &Scope<'_>, mut object: Value) -> Value {
     object
 }
 
-/// Upstream `apis/authorization/validation`.
-fn validate(object: &Value, own: bool, local: bool) -> ErrorList {
-    let mut errors = ErrorList::new();
-    let root = Path::new("spec");
-    let spec = &object["spec"];
-    let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
-    if !resource.is_null() && !path.is_null() {
-        let why = "cannot be specified in combination with resourceAttributes";
-        errors.push(field::Error::invalid(&root.child("nonResourceAttributes"), path.clone(), why));
-    }
-    if resource.is_null() && path.is_null() {
-        let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-        errors.push(field::Error::invalid(&root.child("resourceAttributes"), Value::Null, why));
-    }
-    if !own && text(spec, "user").is_empty() && spec["groups"].as_array().is_none_or(|g| g.is_empty()) {
-        let why = "at least one of user or group must be specified";
-        errors.push(field::Error::invalid(&root.child("user"), "", why));
-    }
-    for key in ["fieldSelector", "labelSelector"] {
-        let selector = &resource[key];
-        if selector.is_null() {
-            continue;
-        }
-        let attributes = root.child("resourceAttributes");
-        let at = attributes.child(key);
-        let raw = text(selector, "rawSelector");
-        let any = selector["requirements"].as_array().is_some_and(|r| !r.is_empty());
-        if !raw.is_empty() && any {
-            let why = "may not specified at the same time as requirements";
-            errors.push(field::Error::invalid(&at.child("rawSelector"), raw, why));
-        }
-        if raw.is_empty() && !any {
-            let why = format!("when {at} is specified, requirements or rawSelector is required");
-            errors.push(field::Error::required(&at.child("requirements"), why));
-        }
-    }
-    let metadata = object["metadata"].as_object();
-    let allowed = |key: &str| key == "managedFields" || (local && key == "namespace");
-    if metadata.is_some_and(|m| m.iter().any(|(k, v)| !allowed(k) && !v.is_null())) {
-        let why = if local { "must be empty except for namespace" } else { "must be empty" };
-        errors.push(field::Error::invalid(&Path::new("metadata"), object["metadata"].clone(), why));
-    }
-    if local {
-        let namespace = text(resource, "namespace");
-        if !resource.is_null() && namespace != meta::namespace(object) {
-            let attributes = root.child("resourceAttributes");
-            let why = "must match metadata.namespace";
-            errors.push(field::Error::invalid(&attributes.child("namespace"), namespace, why));
-        }
-        if !path.is_null() {
-            let why = "disallowed on this kind of request";
-            errors.push(field::Error::invalid(&root.child("nonResourceAttributes"), path.clone(), why));
-        }
-    }
-    errors
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn validation() {
-        let pods = json!({"verb": "get", "resource": "pods", "namespace": "n"});
-        let table = [
-            (json!({"spec": {"resourceAttributes": pods, "user": "x"}}), false, false, vec![]),
-            (json!({"spec": {"resourceAttributes": pods}}), true, false, vec![]),
-            (
-                json!({"spec": {"resourceAttributes": pods}}),
-                false,
-                false,
-                vec!["spec.user: Invalid value: \"\": at least one of user or group must be specified"],
-            ),
-            (
-                json!({"spec": {"user": "x"}}),
-                false,
-                false,
-                vec![
-                    "spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or \
-                      resourceAttributes must be specified",
-                ],
-            ),
-            (
-                json!({"metadata": {"namespace": "m"}, "spec": {"resourceAttributes": pods, "user": "x"}}),
-                false,
-                true,
-                vec![
-                    "spec.resourceAttributes.namespace: Invalid value: \"n\": must match metadata.namespace",
-                ],
-            ),
-            (
-                json!({"spec": {"user": "x", "resourceAttributes": {"fieldSelector": {}}}}),
-                false,
-                false,
-                vec![
-                    "spec.resourceAttributes.fieldSelector.requirements: Required value: when \
-                      spec.resourceAttributes.fieldSelector is specified, requirements or rawSelector is required",
-                ],
-            ),
-        ];
-        for (object, own, local, expect) in table {
-            let got: Vec<String> = validate(&object, own, local).iter().map(|e| e.to_string()).collect();
-            assert_eq!(got, expect, "{object}");
-        }
-    }
 
     #[test]
     fn selectors() {
