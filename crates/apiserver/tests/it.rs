@@ -1,6 +1,7 @@
 //! The API server in process, over a real store in a temporary directory: requests in, answers out.
 
 mod access;
+mod admission;
 mod apply;
 mod bad_input;
 mod bootstrap;

@@ -67,30 +67,163 @@ async fn grace() {
     assert_eq!(w.get(&path).await.code, 404);
 }
 
+/// Upstream's `TestEvictionWithETCD` and `TestEviction`: the state of the pod and of its budget, the version and dry
+/// run of the request, and what becomes of it: code, cause, what is left of the budget, whether the pod goes.
 #[tokio::test]
-async fn eviction_asks_the_budget() {
+async fn evictions() {
+    let w = World::new().await;
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let needs = |healthy: i64, current: i64| {
+        Some(format!("The disruption budget b needs {healthy} healthy pods and has {current} currently"))
+    };
+    let empty = json!({});
+    let always = json!({"unhealthyPodEvictionPolicy": "AlwaysAllow"});
+    // phase, ready, the budget's spec, allowed, current, desired
+    let table = [
+        ("Running", "True", &empty, (0, 1, 1), "v1", 429, needs(1, 1), 0, false),
+        ("Running", "True", &empty, (2, 3, 1), "v1", 201, None, 1, true),
+        ("Running", "True", &empty, (1, 2, 1), "v1beta1", 201, None, 0, true),
+        ("Running", "True", &always, (0, 1, 1), "v1", 429, needs(1, 1), 0, false),
+        ("Running", "False", &always, (0, 0, 1), "v1", 201, None, 0, true),
+        ("Running", "False", &empty, (0, 0, 1), "v1", 429, needs(1, 0), 0, false),
+        ("Running", "False", &empty, (0, 1, 1), "v1", 201, None, 0, true),
+        ("Pending", "False", &empty, (0, 0, 1), "v1", 201, None, 0, true),
+        ("Succeeded", "False", &empty, (0, 0, 1), "v1", 201, None, 0, true),
+        ("Failed", "False", &empty, (0, 0, 1), "v1", 201, None, 0, true),
+    ];
+    for (phase, ready, spec, (allowed, current, desired), version, code, cause, left, goes) in table {
+        let case = format!("{phase} {ready} {spec} {allowed} {current} {desired} {version}");
+        let mut object = pod("p");
+        object["metadata"]["labels"] = json!({"app": "x"});
+        w.post(PODS, object).await.ok();
+        bind(&w, "p", "n1").await.ok();
+        let conditions = json!([{"type": "Ready", "status": ready}]);
+        let status = json!({"status": {"phase": phase, "conditions": conditions}});
+        w.patch("merge", &format!("{PODS}/p/status"), status).await.ok();
+        let mut budget = json!({"metadata": {"name": "b"},
+            "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}}});
+        for (key, value) in spec.as_object().unwrap() {
+            budget["spec"][key] = value.clone();
+        }
+        w.post(budgets, budget).await.ok();
+        let status = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": allowed,
+            "desiredHealthy": desired, "currentHealthy": current, "expectedPods": 1}});
+        w.patch("merge", &format!("{budgets}/b/status"), status).await.ok();
+
+        let eviction =
+            json!({"kind": "Eviction", "apiVersion": format!("policy/{version}"), "metadata": {"name": "p"}});
+        let path = format!("{PODS}/p/eviction");
+        // A rehearsal says the same and does nothing.
+        assert_eq!(w.post(&format!("{path}?dryRun=All"), eviction.clone()).await.code, code, "{case}");
+        let rehearsed = w.get(&format!("{PODS}/p")).await.ok();
+        assert!(rehearsed["metadata"]["deletionTimestamp"].is_null(), "{case}");
+        let answer = w.post(&path, eviction).await;
+        assert_eq!(answer.code, code, "{case}: {}", answer.text);
+        let got = answer.json()["details"]["causes"][0]["message"].as_str().map(str::to_owned);
+        assert_eq!(got, cause, "{case}");
+        let budget = w.get(&format!("{budgets}/b")).await.ok();
+        assert_eq!(budget["status"]["disruptionsAllowed"], left, "{case}");
+        let asked = allowed != left;
+        assert_eq!(budget["status"]["disruptedPods"]["p"].is_string(), asked, "{case}");
+        let evicted = w.get(&format!("{PODS}/p")).await;
+        if evicted.code == 200 {
+            let evicted = evicted.json();
+            assert_eq!(evicted["metadata"]["deletionTimestamp"].is_string(), goes, "{case}");
+            let conditions = evicted["status"]["conditions"].as_array().unwrap();
+            let target = conditions.iter().find(|c| c["type"] == "DisruptionTarget");
+            assert_eq!(
+                target.map(|c| &c["reason"]),
+                goes.then_some(&json!("EvictionByEvictionAPI")),
+                "{case}"
+            );
+        } else {
+            assert!(goes && matches!(phase, "Succeeded" | "Failed"), "{case}");
+        }
+        w.delete(&format!("{PODS}/p?gracePeriodSeconds=0")).await;
+        w.delete(&format!("{budgets}/b")).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn evictions_that_do_not_fit() {
     let w = World::new().await;
     let mut object = pod("p");
     object["metadata"]["labels"] = json!({"app": "x"});
-    w.post(PODS, object).await.ok();
+    let made = w.post(PODS, object).await.ok();
     bind(&w, "p", "n1").await.ok();
     w.patch("merge", &format!("{PODS}/p/status"), json!({"status": {"phase": "Running"}})).await.ok();
-    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
-    let budget = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}}});
-    w.post(budgets, budget).await.ok();
-    let status = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 0, "desiredHealthy": 1,
-        "currentHealthy": 1, "expectedPods": 1}});
-    w.patch("merge", &format!("{budgets}/b/status"), status).await.ok();
-    let eviction = json!({"kind": "Eviction", "apiVersion": "policy/v1", "metadata": {"name": "p"}});
     let path = format!("{PODS}/p/eviction");
-    let refused = w.post(&path, eviction.clone()).await.fault();
-    assert_eq!(refused.0, 429);
-    assert_eq!(refused.2, "Cannot evict pod as it would violate the pod's disruption budget.");
-    let allowed = json!({"status": {"disruptionsAllowed": 1}});
-    w.patch("merge", &format!("{budgets}/b/status"), allowed).await.ok();
-    assert_eq!(w.post(&path, eviction).await.code, 201);
-    assert!(w.get(&format!("{PODS}/p")).await.ok()["metadata"]["deletionTimestamp"].is_string());
-    assert_eq!(w.get(&format!("{budgets}/b")).await.ok()["status"]["disruptionsAllowed"], 0);
+    let eviction = |name: &str, options: Value| json!({"kind": "Eviction", "apiVersion": "policy/v1", "metadata": {"name": name}, "deleteOptions": options});
+    let fault = w.post(&path, eviction("q", Value::Null)).await.fault();
+    assert_eq!((fault.0, &*fault.2), (400, "name in URL does not match name in Eviction object"));
+    assert_eq!(w.post(&format!("{PODS}/q/eviction"), eviction("q", Value::Null)).await.code, 404);
+    let other = json!({"preconditions": {"uid": "other"}});
+    let fault = w.post(&path, eviction("p", other)).await.fault();
+    assert_eq!((fault.0, &*fault.1), (409, "Conflict"));
+    assert!(
+        fault
+            .2
+            .starts_with("Operation cannot be fulfilled on Pod \"p\": the UID in the precondition (other)"),
+        "{}",
+        fault.2
+    );
+    let old = json!({"preconditions": {"resourceVersion": made["metadata"]["resourceVersion"]}});
+    assert_eq!(w.post(&path, eviction("p", old)).await.code, 409);
+    let unsafe_read = json!({"ignoreStoreReadErrorWithClusterBreakingPotential": true});
+    assert_eq!(w.post(&path, eviction("p", unsafe_read)).await.code, 422);
+    for name in ["a", "b"] {
+        let budget = json!({"metadata": {"name": name}, "spec": {"selector": {"matchLabels": {"app": "x"}}}});
+        w.post("/apis/policy/v1/namespaces/default/poddisruptionbudgets", budget).await.ok();
+    }
+    assert_eq!(
+        w.post(&path, eviction("p", Value::Null)).await.fault(),
+        (
+            500,
+            String::new(),
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.".into()
+        )
+    );
+    let now = w.get(&format!("{PODS}/p")).await.ok();
+    assert!(now["metadata"]["deletionTimestamp"].is_null());
+}
+
+#[tokio::test]
+async fn bindings_know_their_pod() {
+    let w = World::new().await;
+    let node =
+        json!({"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "z", "other": "x"}}});
+    w.post("/api/v1/nodes", node).await.ok();
+    w.post(PODS, pod("p")).await.ok();
+    let binding = |uid: &str| {
+        json!({"metadata": {"name": "p", "uid": uid, "annotations": {"a": "b"}},
+        "target": {"kind": "Node", "name": "n1"}})
+    };
+    let fault = w.post(&format!("{PODS}/p/binding"), binding("other")).await.fault();
+    assert_eq!((fault.0, &*fault.1), (409, "Conflict"));
+    assert!(
+        fault.2.contains("Precondition failed: UID in precondition: other, UID in object meta: "),
+        "{}",
+        fault.2
+    );
+    let fault = w.post(&format!("{PODS}/q/binding"), binding("")).await.fault();
+    assert_eq!(fault.2, "name in URL does not match name in Binding object");
+    // The older way.
+    w.post("/api/v1/namespaces/default/bindings", binding("")).await.ok();
+    let bound = w.get(&format!("{PODS}/p")).await.ok();
+    assert_eq!(bound["spec"]["nodeName"], "n1");
+    assert_eq!(bound["metadata"]["annotations"], json!({"a": "b"}));
+}
+
+#[tokio::test]
+async fn bound_pods_know_their_zone() {
+    let w = World::new().await;
+    let node =
+        json!({"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "z", "other": "x"}}});
+    w.post("/api/v1/nodes", node).await.ok();
+    w.post(PODS, pod("p")).await.ok();
+    bind(&w, "p", "n1").await.ok();
+    let bound = w.get(&format!("{PODS}/p")).await.ok();
+    assert_eq!(bound["metadata"]["labels"], json!({"topology.kubernetes.io/zone": "z"}));
 }
 
 #[tokio::test]

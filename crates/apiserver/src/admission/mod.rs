@@ -42,21 +42,26 @@ use crate::authorization;
 use crate::registry::generic::Scope;
 pub use crate::request::{AdmissionAttributes, Operation};
 
-/// What plugins may look at besides the request. Objects are named by group, resource, namespace and name.
+/// Looks an object up by group, resource, namespace and name.
+type Find<'a, T> = &'a (dyn Fn(&str, &str, &str, &str) -> Option<T> + Send + Sync);
+/// Lists the objects of a group and resource in a namespace, or in all of them if it is empty.
+type List<'a, T> = &'a (dyn Fn(&str, &str, &str) -> Vec<T> + Send + Sync);
+
+/// What plugins may look at besides the request.
 pub struct View<'a> {
     /// The newest stored object.
-    pub get: &'a (dyn Fn(&str, &str, &str, &str) -> Option<Value> + Send + Sync),
+    pub get: Find<'a, Value>,
     /// The same, decoded once for all requests: for kinds of which there are few objects, and which many writes
     /// look at.
-    pub kept: &'a (dyn Fn(&str, &str, &str, &str) -> Option<Arc<Value>> + Send + Sync),
-    /// Every stored object of such a kind, in order: group, resource, namespace (all if empty).
-    pub list: &'a (dyn Fn(&str, &str, &str) -> Vec<Arc<Value>> + Send + Sync),
+    pub kept: Find<'a, Arc<Value>>,
+    /// Every stored object of such a kind, in order.
+    pub list: List<'a, Arc<Value>>,
     /// The pods of a namespace.
     pub pods: &'a (dyn Fn(&str) -> Vec<Value> + Send + Sync),
     /// A namespace's phase; `None` if there is no such namespace. Asked at every write, so it decodes nothing.
     pub phase: &'a (dyn Fn(&str) -> Option<String> + Send + Sync),
     /// The labels of a stored object, which decodes nothing either; `None` if it is not there.
-    pub labels: &'a (dyn Fn(&str, &str, &str, &str) -> Option<BTreeMap<String, String>> + Send + Sync),
+    pub labels: Find<'a, BTreeMap<String, String>>,
     /// Whether the user of the request might do something else.
     pub may: &'a (dyn Fn(&authorization::Attributes<'_>) -> bool + Send + Sync),
     /// Adds a warning to the answer.

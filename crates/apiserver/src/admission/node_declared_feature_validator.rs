@@ -6,8 +6,11 @@ use serde_json::Value;
 
 use super::{AdmissionAttributes, Operation, View, forbidden, is_about, items, text};
 
+/// Whether the change from one spec to another needs a feature.
+type Needs = fn(&Value, &Value) -> bool;
+
 /// The features that an update can need, by name.
-const FEATURES: [(&str, fn(&Value, &Value) -> bool); 2] = [
+const FEATURES: [(&str, Needs); 2] = [
     ("InPlacePodLevelResourcesVerticalScaling", resizes_pod),
     ("InPlacePodVerticalScalingInitContainers", resizes_init_containers),
 ];

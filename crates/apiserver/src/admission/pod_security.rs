@@ -151,7 +151,7 @@ fn labels_of(object: &Value) -> BTreeMap<String, String> {
 fn is_exempt(view: &View<'_>, a: &AdmissionAttributes<'_>) -> bool {
     let exemptions = &view.configuration.pod_security.exemptions;
     exemptions.namespaces.iter().any(|name| name == a.namespace)
-        || exemptions.usernames.iter().any(|name| *name == a.user.name)
+        || exemptions.usernames.contains(&a.user.name)
 }
 
 fn is_of_exempt_class(view: &View<'_>, spec: &Value) -> bool {

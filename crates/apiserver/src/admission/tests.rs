@@ -811,7 +811,8 @@ fn pod_security() {
             labels.iter().map(|(key, value)| (format!("pod-security.kubernetes.io/{key}"), json!(value)));
         json!({"metadata": {"name": "ns", "labels": labels.collect::<serde_json::Map<_, _>>()}})
     };
-    let table: Vec<(&str, Option<Value>, Value, &str, Vec<&str>)> = vec![
+    type Case<'a> = (&'a str, Option<Value>, Value, &'a str, Vec<&'a str>);
+    let table: Vec<Case<'_>> = vec![
         ("CREATE pods strict", None, pod(plain()), "", vec![&warning]),
         ("CREATE pods strict", None, pod(host()), refusal, vec![]),
         ("CREATE pods ns", None, pod(host()), "", vec![]),

@@ -113,7 +113,9 @@ pub(super) fn decode(
             expected.kind
         ))
     };
-    let same = group == expected.group && version == expected.version && kind == expected.kind;
+    let same = group == expected.group
+        && kind == expected.kind
+        && (version == expected.version || crate::registry::accepts(group, &kind, version));
     let ty = if same { Some(expected.object) } else { api::object_type(group, version, &kind) };
     let Some(ty) = ty else {
         return Err(refuse(&format!(

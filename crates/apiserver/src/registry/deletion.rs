@@ -26,6 +26,15 @@ impl Scope<'_> {
     /// Deletes an object, gracefully where the kind has grace, now where nothing holds it. The boolean tells
     /// whether it is gone.
     pub async fn delete(&self, options: &DeleteOptions) -> Result<(Outcome, bool), Status> {
+        self.delete_if(options, true).await
+    }
+
+    /// The same for a deletion that was admitted as something else: an eviction.
+    pub async fn delete_unasked(&self, options: &DeleteOptions) -> Result<(Outcome, bool), Status> {
+        self.delete_if(options, false).await
+    }
+
+    async fn delete_if(&self, options: &DeleteOptions, asks: bool) -> Result<(Outcome, bool), Status> {
         let key = storage::key(self.resource, self.namespace, self.name)?;
         let hooks = hooks(self.resource);
         let mut options = options.clone();
@@ -39,7 +48,9 @@ impl Scope<'_> {
                 options.uid.as_deref(),
                 options.resource_version.as_deref(),
             )?;
-            self.check_deletion(&old, options.dry_run).await?;
+            if asks {
+                self.check_deletion(&old, options.dry_run).await?;
+            }
             let plan = self.plan_deletion(&old, &mut options, hooks);
             let marked = match plan {
                 Deletion::Nothing => return Ok((self.after(old, false), false)),

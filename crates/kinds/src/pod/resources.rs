@@ -82,8 +82,8 @@ fn resized<'a>(
     if is_init && !is_sidecar(container) {
         return None;
     }
-    let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
-    let own = all.filter(|status| status.name == container.name).last()?;
+    let mut all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let own = all.find(|status| status.name == container.name)?;
     Some((own, own.resources.as_ref()?))
 }
 

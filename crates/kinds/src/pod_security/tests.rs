@@ -128,7 +128,8 @@ fn details_of_faults() {
 
 #[test]
 fn policies() {
-    let table: &[(&[(usize, &str)], &str, &[&str])] = &[
+    type Case<'a> = (&'a [(usize, &'a str)], &'a str, &'a [&'a str]);
+    let table: &[Case<'_>] = &[
         (&[], "privileged:latest privileged:latest privileged:latest", &[]),
         (&[(0, "baseline")], "baseline:latest privileged:latest baseline:latest", &[]),
         (&[(0, "restricted"), (1, "v1.24")], "restricted:v1.24 privileged:latest restricted:v1.24", &[]),

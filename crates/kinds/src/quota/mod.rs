@@ -43,6 +43,7 @@ pub fn is_ignored(group: &str, resource: &str) -> bool {
 
 /// An object as quotas see it.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "few live at a time, and most are pods")]
 pub enum Object<'a> {
     Pod(Cow<'a, Pod>),
     Service(Cow<'a, Service>),

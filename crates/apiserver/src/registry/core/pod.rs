@@ -11,6 +11,7 @@ use crate::{
     handlers::options::WriteOptions,
     registry::{generic::Scope, meta},
     request::Operation,
+    storage,
 };
 
 /// Seconds that a pod gets to end (upstream's `CheckGracefulDelete`): none when no node runs it or it has ended.
@@ -30,10 +31,10 @@ pub fn grace(pod: &Value, asked: Option<i64>) -> i64 {
 /// Binds a pod to a node: `pods/NAME/binding`, or a Binding of that name.
 pub async fn bind(scope: &Scope<'_>, binding: Value, options: &WriteOptions) -> Result<Value, Status> {
     let name = meta::name(&binding).to_owned();
-    if !scope.name.is_empty() && scope.name != name && !name.is_empty() {
+    // A Binding posted by itself has its name from nowhere else.
+    if scope.name != name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
-    let name = if name.is_empty() { scope.name.to_owned() } else { name };
     let mut binding = binding;
     scope.admit(Operation::Create, &mut binding, None, options.dry_run).await?;
     let faults = validate(&binding);
@@ -44,18 +45,20 @@ pub async fn bind(scope: &Scope<'_>, binding: Value, options: &WriteOptions) -> 
     let pods = api::resource("", "v1", "pods").ok_or_else(|| Status::internal("pods are not served"))?;
     let pod_scope = Scope { resource: pods, subresource: "binding", kind: "Pod", name: &name, ..*scope };
     let now = scope.server.clock.now();
+    let key = storage::key(pods, scope.namespace, &name)?;
     let change = |pod: Option<&Value>| {
         let pod = pod.ok_or_else(|| pod_scope.not_found())?;
-        let conflict = |why: String| Status::conflict("", "pods/binding", &name, why);
         for (field, ours) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
-            let wanted = meta::text(&binding, field);
-            if !wanted.is_empty() && wanted != meta::text(pod, field) {
-                return Err(conflict(format!(
-                    "Precondition failed: {ours} in precondition: {wanted}, {ours} in object meta: {}",
-                    meta::text(pod, field)
+            let (wanted, has) = (meta::text(&binding, field), meta::text(pod, field));
+            if !wanted.is_empty() && wanted != has {
+                return Err(pod_scope.conflict(format_args!(
+                    "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: \
+                     Precondition failed: {ours} in precondition: {wanted}, {ours} in object meta: {has}",
+                    String::from_utf8_lossy(&key)
                 )));
             }
         }
+        let conflict = |why: String| Status::conflict("", "pods/binding", &name, why);
         bound(pod, &binding, now).map_err(conflict)
     };
     pod_scope.put(options.dry_run, &change).await?;
@@ -90,6 +93,9 @@ fn bound(pod: &Value, binding: &Value, now: Timestamp) -> Result<Value, String> 
     }
     let mut pod = pod.clone();
     pod["spec"]["nodeName"] = binding["target"]["name"].clone();
+    if let Some(status) = pod["status"].as_object_mut() {
+        status.remove("nominatedNodeName");
+    }
     for field in ["annotations", "labels"] {
         let Some(added) = binding["metadata"][field].as_object().filter(|m| !m.is_empty()) else { continue };
         let metadata = meta::of(&mut pod);
@@ -98,32 +104,28 @@ fn bound(pod: &Value, binding: &Value, now: Timestamp) -> Result<Value, String> 
             None => drop(metadata.insert(field.into(), Value::Object(added.clone()))),
         }
     }
-    set_condition(&mut pod, "PodScheduled", "True", now);
+    set_condition(&mut pod, json!({"type": "PodScheduled", "status": "True"}), now);
     Ok(pod)
 }
 
 /// Sets a condition; its time changes only with its status.
-fn set_condition(pod: &mut Value, kind: &str, status: &str, now: Timestamp) {
-    if !pod["status"]["conditions"].is_array() {
-        pod["status"]["conditions"] = json!([]);
-    }
+pub(super) fn set_condition(pod: &mut Value, mut condition: Value, now: Timestamp) {
     let generation = pod["metadata"]["generation"].clone();
     let observed = pod["status"]["observedGeneration"].is_number();
-    let Some(conditions) = pod.pointer_mut("/status/conditions").and_then(Value::as_array_mut) else {
-        return;
-    };
-    let mut condition = json!({
-        "type": kind,
-        "status": status,
-        "lastProbeTime": null,
-        "lastTransitionTime": meta::time(now),
-    });
+    condition["lastProbeTime"] = Value::Null;
+    condition["lastTransitionTime"] = meta::time(now);
     if observed {
         condition["observedGeneration"] = generation;
     }
-    match conditions.iter_mut().find(|c| c["type"] == kind) {
+    if !pod["status"]["conditions"].is_array() {
+        pod["status"]["conditions"] = json!([]);
+    }
+    let Some(conditions) = pod.pointer_mut("/status/conditions").and_then(Value::as_array_mut) else {
+        return;
+    };
+    match conditions.iter_mut().find(|known| known["type"] == condition["type"]) {
         Some(known) => {
-            if known["status"] == status {
+            if known["status"] == condition["status"] {
                 condition["lastTransitionTime"] = known["lastTransitionTime"].clone();
             }
             *known = condition;
@@ -153,11 +155,12 @@ mod tests {
     #[test]
     fn binding_once() {
         let binding = json!({"target": {"name": "n1"}});
-        let pod = json!({"metadata": {"name": "p"}, "spec": {}, "status": {"phase": "Pending"}});
+        let pod = json!({"metadata": {"name": "p"}, "spec": {}, "status": {"phase": "Pending", "nominatedNodeName": "n0"}});
         let now = Timestamp::from_second(0).unwrap();
         let bound_pod = bound(&pod, &binding, now).unwrap();
         assert_eq!(bound_pod["spec"]["nodeName"], "n1");
         assert_eq!(bound_pod["status"]["conditions"][0]["type"], "PodScheduled");
+        assert!(bound_pod["status"].get("nominatedNodeName").is_none());
         let again = bound(&bound_pod, &binding, now).unwrap_err();
         assert_eq!(again, r#"pod p is already assigned to node "n1""#);
         assert_eq!(validate(&json!({"target": {"kind": "Pod"}})).len(), 2);
