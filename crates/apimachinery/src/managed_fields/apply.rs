@@ -11,11 +11,12 @@ use super::compare::{compare, set_of};
 use super::conflict::{Conflict, conflicts, status};
 use super::entries::{Entry, Operation};
 use super::merge::merge;
+use super::recorded::is_set_of;
 use super::remove::{prune, remove, with_named};
 use super::set::FieldSet;
 use super::slot::{Slot, into_values};
 use super::update::{Others, into_list};
-use super::{UNOWNED, Writer, equal_but_for_owners, last_applied, take_managed};
+use super::{Reset, UNOWNED, Writer, equal_but_for_owners, last_applied, take_managed};
 use crate::gvk;
 use crate::status::Status;
 
@@ -90,31 +91,44 @@ impl Writer<'_> {
         let at = slots
             .iter()
             .position(|slot| slot.is_of(self.manager, Operation::Apply, self.api_version, self.subresource));
-        let mut before = at.map(|at| slots.remove(at));
+        let before = at.map(|at| slots.remove(at));
+        let recorded = before.as_ref().is_some_and(|slot| self.is_recorded(slot, config));
+        if !recorded {
+            self.check_type(config)?;
+        }
 
-        let mut mine = set_of(self.schema, self.ty, config);
-        self.reset.filter(&mut mine);
-        merge(self.schema, self.ty, &mut object, config);
-        let recorded = self.stripped(&mine);
-        let last = before.as_mut().and_then(|slot| self.last(slot, &mine, &recorded));
-        if let Some(last) = last {
-            self.take_back(&mut object, last, &mine, &mut slots);
+        let mut changed = merge(self.schema, self.ty, &mut object, config) || live.is_none();
+        let mut entry = match before {
+            Some(slot) if recorded => slot,
+            mut before => {
+                let mut mine = set_of(self.schema, self.ty, config);
+                self.reset.filter(&mut mine);
+                let last = before.as_mut().and_then(|slot| self.last(slot, &mine));
+                if let Some(last) = last {
+                    self.take_back(&mut object, last, &mine, &mut slots);
+                    changed = live.is_none_or(|live| !equal_but_for_owners(live, &object));
+                }
+                mine.subtract(&UNOWNED);
+                Slot::of(&Entry {
+                    manager: self.manager.to_owned(),
+                    operation: Operation::Apply,
+                    api_version: self.api_version.to_owned(),
+                    subresource: self.subresource.to_owned(),
+                    // a write that changes nothing leaves the time as it was, also where there was none
+                    time: before.as_ref().and_then(|slot| slot.text("time").parse().ok()),
+                    fields: mine,
+                })
+            }
+        };
+        match live {
+            Some(live) if changed => self.settle(live, &object, &mut slots, force)?,
+            _ => slots.retain(|slot| self.ty_of(slot.text("apiVersion")).is_some()),
         }
-        if let Some(live) = live {
-            self.settle(live, &object, &mut slots, force)?;
+        if changed {
+            entry.set_time(self.now);
         }
-        let changed = live.is_none_or(|live| !equal_but_for_owners(live, &object));
-        if !recorded.is_empty() {
-            // a write that changes nothing leaves the time as it was, also where there was none
-            let earlier = before.as_ref().and_then(|slot| slot.text("time").parse().ok());
-            slots.push(Slot::of(&Entry {
-                manager: self.manager.to_owned(),
-                operation: Operation::Apply,
-                api_version: self.api_version.to_owned(),
-                subresource: self.subresource.to_owned(),
-                time: if changed { Some(self.now) } else { earlier },
-                fields: recorded,
-            }));
+        if !entry.is_empty() {
+            slots.push(entry);
         }
         if self.manager == last_applied::MANAGER && last_applied::of(&object).is_some() {
             last_applied::set(&mut object, config);
@@ -134,6 +148,11 @@ impl Writer<'_> {
         if config["metadata"]["managedFields"].is_array() {
             return Err(ApplyError::BadRequest("metadata.managedFields must be nil".into()));
         }
+        Ok(())
+    }
+
+    /// Whether the configuration is one of the type.
+    fn check_type(&self, config: &Value) -> Result<(), ApplyError> {
         match faults(self.schema, self.ty, config, false) {
             None => Ok(()),
             Some(why) => Err(ApplyError::Other(format!(
@@ -143,27 +162,24 @@ impl Writer<'_> {
         }
     }
 
-    /// The set without what nobody owns.
-    fn stripped(&self, set: &FieldSet) -> FieldSet {
-        let mut set = set.clone();
-        set.subtract(&UNOWNED);
-        set
+    /// Whether the manager applies the very fields that it applied the last time, with values of their types.
+    fn is_recorded(&self, slot: &Slot, config: &Value) -> bool {
+        let Reset::Fields(reset) = self.reset else { return false };
+        slot.text("apiVersion") == self.api_version
+            && is_set_of(self.schema, self.ty, config, [reset, &UNOWNED], slot.recorded())
     }
 
     /// What was applied the last time, if part of it is not applied this time.
-    fn last(&self, slot: &mut Slot, mine: &FieldSet, recorded: &FieldSet) -> Option<Last> {
+    fn last(&self, slot: &mut Slot, mine: &FieldSet) -> Option<Last> {
         let api_version = slot.text("apiVersion").to_owned();
         let same = api_version == self.api_version;
-        if same && recorded.is_value(slot.recorded()) {
-            return None;
-        }
         let (ty, _) = match same {
             true => (self.ty, Value::Null),
             false => (self.convert)(&Value::Null, self.api_version, &api_version)?,
         };
         let fields = std::mem::take(slot.fields(self.schema, ty));
-        let gone = !fields.is_empty() && !(same && fields.is_subset(mine));
-        gone.then_some(Last { fields, api_version })
+        let all_there = fields.is_empty() || same && fields.is_subset(mine);
+        (!all_there).then_some(Last { fields, api_version })
     }
 
     /// Takes out of the object what the manager applied the last time, does not any more, and nobody else owns.

@@ -1,16 +1,21 @@
 //! Whether an applied configuration fits its type, in the words of structured-merge-diff (`typed/validate.go`).
 
+use std::cmp::Ordering;
+
 use serde_json::Value;
 
 use super::plan::Walk;
 use super::set::PathElement;
 use crate::field::quote;
 use crate::patch::strategic::go_print;
-use crate::schema::{ListType, Name, Schema, Shape, Type, TypeId};
+use crate::schema::{List, ListType, Name, Schema, Shape, Type, TypeId};
 
 /// What is wrong with an object of the type `ty`; `None`: nothing is. Lists that merge may hold one element
 /// twice only if `duplicates` says so.
 pub(super) fn faults(schema: &Schema, ty: TypeId, object: &Value, duplicates: bool) -> Option<String> {
+    if (Fit { walk: Walk { schema }, duplicates }).message(&schema[ty], object) {
+        return None;
+    }
     let mut check = Check { walk: Walk { schema }, duplicates, path: Vec::new(), found: Vec::new() };
     check.message(&schema[ty], object);
     match check.found.as_slice() {
@@ -120,6 +125,65 @@ impl<'a> Check<'a> {
             }
             _ => {}
         }
+    }
+}
+
+/// Whether all is well, without a word: nearly always it is. Says yes only if [`Check`] finds nothing.
+pub(super) struct Fit<'a> {
+    pub walk: Walk<'a>,
+    pub duplicates: bool,
+}
+
+impl<'a> Fit<'a> {
+    fn message(&self, ty: &'a Type, value: &Value) -> bool {
+        match value {
+            Value::Null => true,
+            Value::Object(map) => map.iter().all(|(key, value)| match ty.field(key) {
+                Some(field) => self.shape(&field.shape, value),
+                None => ty.preserve_unknown || ty.fields.is_empty(),
+            }),
+            _ => false,
+        }
+    }
+
+    pub fn shape(&self, shape: &'a Shape, value: &Value) -> bool {
+        match (shape, value) {
+            (_, Value::Null) => true,
+            (Shape::Message(id), value) => {
+                let schema: &'a Schema = self.walk.schema;
+                self.message(&schema[*id], value)
+            }
+            (Shape::Map(map), Value::Object(entries)) => {
+                entries.values().all(|value| self.shape(&map.value, value))
+            }
+            (Shape::List(list), Value::Array(values)) => {
+                let known = list.kind == ListType::Atomic || self.distinct(list, values);
+                known && values.iter().all(|value| self.shape(&list.element, value))
+            }
+            (Shape::Map(_) | Shape::List(_), _) => false,
+            (Shape::String | Shape::Bytes | Shape::Duration, value) => value.is_string(),
+            (Shape::Bool, value) => value.is_boolean(),
+            (Shape::Int32 | Shape::Int64 | Shape::Double, value) => value.is_number(),
+            (Shape::Quantity | Shape::IntOrString | Shape::Time | Shape::MicroTime, value) => {
+                !value.is_array() && !value.is_object()
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether every element is known by something, and each by something else unless that does not matter.
+    fn distinct(&self, list: &'a List, values: &[Value]) -> bool {
+        let compare = |a: &Value, b: &Value| self.walk.compare_elements(list, a, b);
+        if values.iter().any(|value| compare(value, value).is_none()) {
+            return false;
+        }
+        let ascending = |pair: &[Value]| matches!(pair, [a, b] if compare(a, b) == Some(Ordering::Less));
+        if self.duplicates || values.windows(2).all(ascending) {
+            return true;
+        }
+        let mut sorted: Vec<&Value> = values.iter().collect();
+        sorted.sort_by(|a, b| compare(a, b).unwrap_or(Ordering::Equal));
+        sorted.windows(2).all(|pair| matches!(pair, [a, b] if compare(a, b) == Some(Ordering::Less)))
     }
 }
 

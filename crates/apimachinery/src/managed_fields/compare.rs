@@ -91,9 +91,7 @@ impl<'a> Walk<'a> {
         let mut part = Part::default();
         match (plan, value) {
             (Plan::Struct(_) | Plan::Map(_) | Plan::Free, Value::Object(map)) => {
-                let mut keys: Vec<_> = map.iter().collect();
-                keys.sort_unstable_by_key(|(key, _)| *key);
-                for (key, value) in keys {
+                for (key, value) in map {
                     let (name, plan, named) = self.entry(plan, key);
                     let mut below = self.set(plan, value);
                     below.member |= !named || value.is_null() || value.as_object().is_some_and(Map::is_empty);
@@ -115,7 +113,38 @@ impl<'a> Walk<'a> {
         part
     }
 
+    /// Everything there is at a place, which came or went as a whole.
+    fn all(&self, plan: Plan<'a>, value: &Value) -> Part {
+        let mut part = Part::leaf();
+        match (plan, value) {
+            (Plan::Struct(_) | Plan::Map(_) | Plan::Free, Value::Object(map)) => {
+                for (key, value) in map {
+                    let (name, plan, _) = self.entry(plan, key);
+                    part.below.push(PathElement::Field(name), self.all(plan, value));
+                }
+            }
+            (Plan::List(list), Value::Array(values)) => {
+                let plan = self.plan(&list.element);
+                for Group { element, first, more } in self.groups(list, values) {
+                    part.below
+                        .push(element, if more.is_empty() { self.all(plan, first) } else { Part::leaf() });
+                }
+            }
+            _ => {}
+        }
+        part
+    }
+
     fn compare(&self, plan: Plan<'a>, old: Side<'_>, new: Side<'_>) -> Diff {
+        match (old, new) {
+            (Side::Absent, Side::Some(value)) => {
+                return Diff { added: self.all(plan, value), ..Diff::default() };
+            }
+            (Side::Some(value), Side::Absent) => {
+                return Diff { removed: self.all(plan, value), ..Diff::default() };
+            }
+            _ => {}
+        }
         match plan {
             Plan::Struct(_) | Plan::Map(_) => self.compare_maps(plan, old, new),
             Plan::List(list) => self.compare_lists(list, old, new),

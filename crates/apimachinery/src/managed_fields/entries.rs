@@ -72,13 +72,18 @@ impl Entry {
         put("operation", self.operation.text());
         put("apiVersion", &self.api_version);
         if let Some(time) = self.time {
-            put("time", &time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+            put("time", &self::time(time));
         }
         put("fieldsType", "FieldsV1");
         put("subresource", &self.subresource);
         map.insert("fieldsV1".to_string(), self.fields.to_value());
         Value::Object(map)
     }
+}
+
+/// As Go writes a time.
+pub(super) fn time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Whether entries are in order but for their fields.

@@ -3,49 +3,75 @@
 //!
 //! The rules are those of structured-merge-diff (`typed/merge.go`), order of lists included.
 
+use std::cmp::Ordering;
+
 use serde_json::{Map, Value};
 
 use super::plan::{Plan, Walk};
 use super::set::PathElement;
 use crate::schema::{List, Schema, TypeId};
 
-/// Lays `config`, in which no list has two elements of one key, over `object`. Both are of the type `ty`; the
-/// result is not in normal form.
-pub(super) fn merge(schema: &Schema, ty: TypeId, object: &mut Value, config: &Value) {
+/// Lays `config`, in which no list has two elements of one key, over `object`, and says whether that changed
+/// anything. Both are of the type `ty`; the result is not in normal form.
+pub(super) fn merge(schema: &Schema, ty: TypeId, object: &mut Value, config: &Value) -> bool {
     let walk = Walk { schema };
-    walk.merge(Plan::Struct(&schema[ty]), object, config);
+    walk.merge(Plan::Struct(&schema[ty]), object, config)
 }
 
 impl<'a> Walk<'a> {
-    fn merge(&self, plan: Plan<'a>, object: &mut Value, config: &Value) {
+    fn merge(&self, plan: Plan<'a>, object: &mut Value, config: &Value) -> bool {
         match (plan, &mut *object, config) {
             (Plan::Struct(_) | Plan::Map(_) | Plan::Free, Value::Object(into), Value::Object(from)) => {
-                self.merge_maps(plan, into, from);
+                self.merge_maps(plan, into, from)
             }
             // what is there is not taken away by saying null
             (Plan::Struct(_) | Plan::Map(_) | Plan::Free, Value::Object(into), Value::Null)
-                if !into.is_empty() => {}
-            (Plan::List(_), Value::Array(into), Value::Null) if !into.is_empty() => {}
+                if !into.is_empty() =>
+            {
+                false
+            }
+            (Plan::List(_), Value::Array(into), Value::Null) if !into.is_empty() => false,
             (Plan::List(list), Value::Array(into), Value::Array(from)) => {
+                if let Some(changed) = self.merge_pairs(list, into, from) {
+                    return changed;
+                }
+                let before = into.clone();
                 let old = std::mem::take(into);
                 *into = self.merge_lists(list, old, from);
+                *into != before
             }
-            _ => object.clone_from(config),
+            _ => {
+                let changed = object != config;
+                if changed {
+                    object.clone_from(config);
+                }
+                changed
+            }
         }
     }
 
-    fn merge_maps(&self, plan: Plan<'a>, into: &mut Map<String, Value>, from: &Map<String, Value>) {
+    fn merge_maps(&self, plan: Plan<'a>, into: &mut Map<String, Value>, from: &Map<String, Value>) -> bool {
+        let mut changed = false;
         for (key, value) in from {
             match into.get_mut(key) {
-                Some(there) => {
-                    let (_, plan, _) = self.entry(plan, key);
-                    self.merge(plan, there, value);
-                }
+                Some(there) => changed |= self.merge(self.plan_at(plan, key).0, there, value),
                 None => {
+                    changed = true;
                     into.insert(key.clone(), value.clone());
                 }
             }
         }
+        changed
+    }
+
+    /// The usual case: both lists have the same elements in the same order. `None`: they have not.
+    fn merge_pairs(&self, list: &'a List, into: &mut [Value], from: &[Value]) -> Option<bool> {
+        let same = |(a, b): (&Value, &Value)| self.compare_elements(list, a, b) == Some(Ordering::Equal);
+        if into.len() != from.len() || !into.iter().zip(from).all(same) {
+            return None;
+        }
+        let plan = self.plan(&list.element);
+        Some(into.iter_mut().zip(from).fold(false, |changed, (a, b)| self.merge(plan, a, b) || changed))
     }
 
     /// The elements of both: those of the object keep their places as long as the configuration does not order

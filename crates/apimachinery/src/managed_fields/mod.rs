@@ -17,6 +17,7 @@ mod entries;
 mod last_applied;
 mod merge;
 mod plan;
+mod recorded;
 mod remove;
 pub mod scale;
 mod set;

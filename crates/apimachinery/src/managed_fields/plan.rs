@@ -2,9 +2,12 @@
 //! value. The rules are those of kube-openapi's `schemaconv`, by which upstream turns OpenAPI into the schema of
 //! structured-merge-diff.
 
-use serde_json::Value;
+use std::borrow::Cow;
+use std::cmp::Ordering;
 
-use super::set::PathElement;
+use serde_json::{Map, Value};
+
+use super::set::{PathElement, order};
 use crate::field::quote;
 use crate::schema::{Field, List, ListType, Name, Schema, Shape, Type};
 
@@ -59,6 +62,18 @@ impl<'a> Walk<'a> {
             (Some(true), _) => Plan::Leaf,
             (Some(false), Shape::Message(id)) => Plan::Struct(&self.schema[*id]),
             (_, shape) => self.plan(shape),
+        }
+    }
+
+    /// The plan of a field or entry, and whether the type declares it.
+    pub fn plan_at(&self, plan: Plan<'a>, key: &str) -> (Plan<'a>, bool) {
+        match plan {
+            Plan::Struct(ty) => match ty.field(key) {
+                Some(field) => (self.plan_of_field(field), true),
+                None => (Plan::Free, false),
+            },
+            Plan::Map(value) => (self.plan(value), false),
+            _ => (Plan::Free, false),
         }
     }
 
@@ -123,10 +138,7 @@ impl<'a> Walk<'a> {
         };
         let mut keys = Vec::with_capacity(list.keys.len());
         for name in &list.keys {
-            let value = map.get(&**name).cloned().or_else(|| {
-                let field = self.schema[list.element.message()?].field(name)?;
-                serde_json::from_str(field.default.as_deref()?).ok()
-            });
+            let value = self.key(list, name, map).map(Cow::into_owned);
             keys.extend(value.map(|value| (name.clone(), value)));
         }
         if keys.is_empty() {
@@ -141,13 +153,45 @@ impl<'a> Walk<'a> {
         Ok(PathElement::Key(keys))
     }
 
+    /// One of an element's keys: as it is there, or its default.
+    pub fn key<'v>(
+        &self,
+        list: &List,
+        name: &str,
+        element: &'v Map<String, Value>,
+    ) -> Option<Cow<'v, Value>> {
+        element.get(name).map(Cow::Borrowed).or_else(|| {
+            let field = self.schema[list.element.message()?].field(name)?;
+            serde_json::from_str(field.default.as_deref()?).ok().map(Cow::Owned)
+        })
+    }
+
+    /// How two elements of a list compare by what they are known by; `None`: one of them by nothing. Without
+    /// making anything, unlike [`Walk::element`].
+    pub fn compare_elements(&self, list: &List, a: &Value, b: &Value) -> Option<Ordering> {
+        let known = |value: &Value| !matches!(value, Value::Null | Value::Array(_) | Value::Object(_));
+        if list.kind == ListType::Set {
+            return (known(a) && known(b)).then(|| order(a, b));
+        }
+        let (a, b) = (a.as_object()?, b.as_object()?);
+        let (mut found, mut any) = (Ordering::Equal, [false, false]);
+        for name in &list.keys {
+            let (a, b) = (self.key(list, name, a), self.key(list, name, b));
+            any = [any[0] || a.is_some(), any[1] || b.is_some()];
+            found = found.then_with(|| match (a, b) {
+                (Some(a), Some(b)) => order(&a, &b),
+                (a, b) => a.is_some().cmp(&b.is_some()),
+            });
+        }
+        (any == [true, true]).then_some(found)
+    }
+
     /// The plan of what is at `element`, and whether that is a field which the type declares. `None`: nothing can
     /// be there.
     pub fn inside(&self, plan: Plan<'a>, element: &PathElement) -> Option<(Plan<'a>, bool)> {
         match (plan, element) {
             (Plan::Struct(_) | Plan::Map(_) | Plan::Free, PathElement::Field(name)) => {
-                let (_, plan, named) = self.entry(plan, name);
-                Some((plan, named))
+                Some(self.plan_at(plan, name))
             }
             (Plan::List(list), PathElement::Key(_) | PathElement::Value(_)) => {
                 Some((self.plan(&list.element), false))

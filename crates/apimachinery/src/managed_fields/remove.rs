@@ -57,7 +57,7 @@ impl<'a> Walk<'a> {
                 for (element, below) in last.children() {
                     let PathElement::Field(name) = element else { continue };
                     let Some(value) = map.get_mut(&**name) else { continue };
-                    let (_, plan, named) = self.entry(plan, name);
+                    let (plan, named) = self.plan_at(plan, name);
                     let was = below.member || (named && owned.is_some());
                     if !self.stays(plan, value, (element, was, named), below.children, owned, above) {
                         map.remove(&**name);

@@ -55,23 +55,29 @@ impl PathElement {
             PathElement::Value(value) => format!("v:{value}"),
             PathElement::Index(index) => format!("i:{index}"),
             PathElement::Key(keys) => {
-                let mut out = String::from("k:{");
-                for (at, (name, value)) in keys.iter().enumerate() {
-                    if at > 0 {
-                        out.push(',');
-                    }
-                    write_string(&mut out, name);
-                    out.push(':');
-                    match value {
-                        Value::String(text) => write_string(&mut out, text),
-                        other => out.push_str(&other.to_string()),
-                    }
-                }
-                out.push('}');
+                let mut out = String::new();
+                write_key(&mut out, keys.iter().map(|(name, value)| (&**name, value)));
                 out
             }
         }
     }
+}
+
+/// `k:{"name":"x"}`; the keys come sorted by name.
+pub(super) fn write_key<'k>(out: &mut String, keys: impl Iterator<Item = (&'k str, &'k Value)>) {
+    out.push_str("k:{");
+    for (at, (name, value)) in keys.enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        write_string(out, name);
+        out.push(':');
+        match value {
+            Value::String(text) => write_string(out, text),
+            other => out.push_str(&other.to_string()),
+        }
+    }
+    out.push('}');
 }
 
 fn write_string(out: &mut String, text: &str) {
@@ -112,11 +118,11 @@ impl Ord for PathElement {
         match (self, other) {
             (PathElement::Field(a), PathElement::Field(b)) => a.cmp(b),
             (PathElement::Key(a), PathElement::Key(b)) => {
-                let pairs = a.iter().zip(b).map(|(a, b)| a.0.cmp(&b.0).then_with(|| compare(&a.1, &b.1)));
+                let pairs = a.iter().zip(b).map(|(a, b)| a.0.cmp(&b.0).then_with(|| order(&a.1, &b.1)));
                 let first = pairs.into_iter().find(|order| order.is_ne());
                 first.unwrap_or_else(|| a.len().cmp(&b.len()))
             }
-            (PathElement::Value(a), PathElement::Value(b)) => compare(a, b),
+            (PathElement::Value(a), PathElement::Value(b)) => order(a, b),
             (PathElement::Index(a), PathElement::Index(b)) => a.cmp(b),
             _ => self.rank().cmp(&other.rank()),
         }
@@ -145,7 +151,7 @@ fn number(a: &Number, b: &Number) -> Ordering {
 }
 
 /// The order of values: numbers, texts, booleans, lists, maps, null.
-fn compare(a: &Value, b: &Value) -> Ordering {
+pub(super) fn order(a: &Value, b: &Value) -> Ordering {
     fn rank(value: &Value) -> u8 {
         match value {
             Value::Number(_) => 0,
@@ -272,6 +278,16 @@ impl FieldSet {
     /// What is at and below an element.
     pub(super) fn child(&self, element: &PathElement) -> Option<Child<'_>> {
         self.get(element).map(|node| Child { member: node.member, children: &node.children })
+    }
+
+    /// What is at and below a field.
+    pub(super) fn field(&self, name: &str) -> Option<Child<'_>> {
+        let by_name = |node: &Node| match &node.element {
+            PathElement::Field(field) => (**field).cmp(name),
+            _ => Ordering::Greater,
+        };
+        let node = self.nodes.get(self.nodes.binary_search_by(by_name).ok()?)?;
+        Some(Child { member: node.member, children: &node.children })
     }
 
     /// Every element that is a member or has members below it, in order.
@@ -437,21 +453,6 @@ impl FieldSet {
                         || inner.as_object().is_some_and(|map| map.is_empty() || map.contains_key("."))
                 };
                 (node.member && shared()) || node.children.intersects_value(inner)
-            })
-    }
-
-    /// Whether the FieldsV1 in `value` are this set, told without reading them.
-    pub(super) fn is_value(&self, value: &Value) -> bool {
-        self.is_below(value, false)
-    }
-
-    fn is_below(&self, value: &Value, this: bool) -> bool {
-        let Value::Object(map) = value else { return false };
-        let dot = this && !self.is_empty();
-        map.len() == self.nodes.len() + usize::from(dot)
-            && map.contains_key(".") == dot
-            && self.nodes.iter().all(|node| {
-                map.get(&node.element.text()).is_some_and(|inner| node.children.is_below(inner, node.member))
             })
     }
 

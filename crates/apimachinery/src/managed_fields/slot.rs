@@ -1,10 +1,12 @@
 //! One entry of `managedFields` on its way through a write. Entries that lose nothing are not taken apart, for
 //! that is most of the work.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
-use super::entries::{Entry, Operation};
+use super::entries::{Entry, Operation, time};
 use super::plan::{Plan, Walk};
+use super::recorded;
 use super::set::{FieldSet, Inside, PathElement};
 use crate::schema::{Schema, TypeId};
 
@@ -66,10 +68,21 @@ impl Slot {
 
     /// Takes away what is in the sets.
     pub fn subtract(&mut self, schema: &Schema, ty: TypeId, sets: [&FieldSet; 2]) {
-        if sets.iter().any(|set| self.may_own(set)) {
+        for set in sets {
+            if !self.may_own(set)
+                || self.fields.is_none() && recorded::subtract(&mut self.value["fieldsV1"], set)
+            {
+                continue;
+            }
             self.changed = true;
-            let fields = self.fields(schema, ty);
-            sets.iter().for_each(|set| fields.subtract(set));
+            self.fields(schema, ty).subtract(set);
+        }
+    }
+
+    /// Notes when it was written.
+    pub fn set_time(&mut self, now: Timestamp) {
+        if let Value::Object(map) = &mut self.value {
+            map.insert("time".to_owned(), Value::String(time(now)));
         }
     }
 

@@ -328,6 +328,10 @@ proptest::proptest! {
         let mut rest = a.clone();
         rest.subtract(&b);
         proptest::prop_assert!(!rest.intersects(&b));
+        let mut value = a.to_value();
+        if recorded::subtract(&mut value, &b) {
+            proptest::prop_assert_eq!(value, rest.to_value());
+        }
         proptest::prop_assert_eq!(rest.union(shared), a.clone());
         proptest::prop_assert_eq!(FieldSet::from_value(&a.to_value()).unwrap(), a.clone());
         let text: Value = serde_json::from_str(&a.to_json()).unwrap();

@@ -466,6 +466,38 @@ fn configurations_that_do_not_fit() {
     }
 }
 
+/// A configuration whose fields are those of the last time is looked at in a quicker way, which must not overlook
+/// anything.
+#[test]
+fn the_same_fields_with_wrong_values() {
+    let good = json!({"metadata": {"labels": {"a": "1"}, "finalizers": ["x"]}, "status": {"phase": "p"}, "spec": {"node": "n",
+        "nodeSelector": {"k": "v"}, "containers": [{"name": "c", "args": ["x"], "resources": {"user": 1}}]}});
+    let live = apply(None, "m", "", 1, false, good.clone()).unwrap();
+    let check = |pointer: &str, value: Value, fits: bool| {
+        let mut wanted = config(good.clone());
+        *wanted.pointer_mut(pointer).unwrap() = value.clone();
+        let got = writer_of("m", "", 1, |w| w.apply(Some(&live), &wanted, "Pod", false));
+        assert_eq!(got.is_ok(), fits, "{pointer} {value}");
+    };
+    check("/spec/node", json!("other"), true);
+    check("/spec/node", Value::Null, true);
+    check("/spec/node", json!(1), false);
+    check("/metadata/labels/a", json!(true), false);
+    check("/metadata/finalizers", json!(["x", "x"]), false);
+    check("/metadata/finalizers", json!([["x"]]), false);
+    check("/metadata/finalizers", json!("x"), false);
+    check("/spec/nodeSelector", json!({"k": 1}), false);
+    check("/spec/nodeSelector", json!({"l": "w"}), true);
+    check("/spec/containers/0/args", json!([1]), false);
+    check("/spec/containers/0/args", json!(["y", "y"]), true);
+    check("/spec/containers/0/resources/user", json!("1"), false);
+    check("/spec/containers/0", json!({"args": ["x"]}), false);
+    check("/spec/containers/0", Value::Null, false);
+    check("/status/phase", json!(1), false);
+    check("/status", json!({"nope": "p"}), false);
+    check("/spec", json!({"nope": "p"}), false);
+}
+
 #[test]
 fn duplicates_that_are_there() {
     // as the list is, nobody can say which of two is meant: applying one puts it in the place of both
@@ -744,14 +776,22 @@ proptest! {
     /// An update that is an apply's result is that apply, but for who owns what.
     #[test]
     fn what_an_apply_leaves_owned_is_there(first in some_config(true), second in some_config(true)) {
-        let one = apply(None, "m", "", 1, false, first).unwrap();
+        let one = apply(None, "m", "", 1, false, first.clone()).unwrap();
         let two = apply(Some(&one), "m", "", 2, false, second.clone()).unwrap();
         let (schema, ty) = schema();
-        let mut wanted = set_of(&schema, ty, &config(second));
+        let mut wanted = set_of(&schema, ty, &config(second.clone()));
         wanted.subtract(&UNOWNED);
         let entries = decode(two["metadata"].get("managedFields")).unwrap();
         let owned = entries.into_iter().next().map(|e| e.fields).unwrap_or_default();
         prop_assert_eq!(&owned, &wanted);
+        let recorded = wanted.to_value();
+        let none = FieldSet::new();
+        for other in [&first, &second] {
+            let mut set = set_of(&schema, ty, &config(other.clone()));
+            set.subtract(&UNOWNED);
+            let same = recorded::is_set_of(&schema, ty, &config(other.clone()), [&none, &UNOWNED], &recorded);
+            prop_assert_eq!(same, set == wanted && !set.is_empty());
+        }
         // nobody else wrote, so that nothing is there that is not owned, but keys and empty parts
         let mut there = set_of(&schema, ty, &two);
         there.subtract(&UNOWNED);
