@@ -4,6 +4,7 @@
 //! walks an object along the field plan and calls the rule of every type that it meets, the outer before the
 //! inner; fields with a default in the schema get that. Types below which no rule applies are not walked.
 
+mod cluster;
 mod core;
 mod groups;
 
@@ -29,7 +30,7 @@ static PLAN: LazyLock<Plan> = LazyLock::new(|| Plan::new(api::schema()));
 impl Plan {
     fn new(schema: &Schema) -> Plan {
         let mut plan = Plan { rules: BTreeMap::new(), fields: BTreeMap::new(), reaches: BTreeSet::new() };
-        for (name, rule) in core::RULES.iter().chain(groups::RULES) {
+        for (name, rule) in core::RULES.iter().chain(groups::RULES).chain(cluster::RULES) {
             let id =
                 schema.find(&format!("io.k8s.api.{name}")).or_else(|| schema.find(&format!("io.k8s.{name}")));
             if let Some(id) = id {

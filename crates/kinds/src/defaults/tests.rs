@@ -99,8 +99,79 @@ fn small_ones() {
 
 #[test]
 fn every_rule_has_its_type() {
-    for (name, _) in super::core::RULES.iter().chain(super::groups::RULES) {
+    for (name, _) in super::core::RULES.iter().chain(super::groups::RULES).chain(super::cluster::RULES) {
         let found = api::schema().find(&format!("io.k8s.api.{name}"));
         assert!(found.or_else(|| api::schema().find(&format!("io.k8s.{name}"))).is_some(), "{name}");
     }
+}
+
+#[test]
+fn cluster() {
+    check(
+        "storage.k8s.io",
+        "CSIDriver",
+        json!({"spec": {"attachRequired": false}}),
+        json!({"spec": {"attachRequired": false, "podInfoOnMount": false, "storageCapacity": false,
+            "requiresRepublish": false, "seLinuxMount": false, "fsGroupPolicy": "ReadWriteOnceWithFSType",
+            "volumeLifecycleModes": ["Persistent"]}}),
+    );
+    check(
+        "storage.k8s.io",
+        "StorageClass",
+        json!({"provisioner": "p"}),
+        json!({"provisioner": "p", "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"}),
+    );
+    check(
+        "scheduling.k8s.io",
+        "PriorityClass",
+        json!({"value": 1}),
+        json!({"value": 1, "preemptionPolicy": "PreemptLowerPriority"}),
+    );
+    check(
+        "flowcontrol.apiserver.k8s.io",
+        "PriorityLevelConfiguration",
+        json!({"spec": {"limited": {"limitResponse": {"queuing": {}}}}}),
+        json!({"spec": {"limited": {"nominalConcurrencyShares": 30, "lendablePercent": 0,
+            "limitResponse": {"queuing": {"queues": 64, "handSize": 8, "queueLengthLimit": 50}}}}}),
+    );
+    let selectors = json!({"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {}});
+    let with = |mut base: Value, more: &Value| {
+        base.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        base
+    };
+    let webhook = json!({"failurePolicy": "Fail", "timeoutSeconds": 10, "reinvocationPolicy": "Never",
+        "rules": [{"scope": "*"}], "clientConfig": {"service": {"port": 443}}});
+    check(
+        "admissionregistration.k8s.io",
+        "MutatingWebhookConfiguration",
+        json!({"webhooks": [{"rules": [{}], "clientConfig": {"service": {}}}]}),
+        json!({"webhooks": [with(webhook, &selectors)]}),
+    );
+    check(
+        "admissionregistration.k8s.io",
+        "ValidatingAdmissionPolicy",
+        json!({"spec": {"matchConstraints": {"resourceRules": [{}]}}}),
+        json!({"spec": {"failurePolicy": "Fail",
+            "matchConstraints": with(json!({"resourceRules": [{"scope": "*"}]}), &selectors)}}),
+    );
+    check(
+        "resource.k8s.io",
+        "ResourceClaim",
+        json!({"spec": {"devices": {"requests": [{"exactly": {}}, {"exactly": {"allocationMode": "All"}},
+            {"firstAvailable": [{"tolerations": [{"key": "a"}]}]}]}}}),
+        json!({"spec": {"devices": {"requests": [
+            {"exactly": {"allocationMode": "ExactCount", "count": 1}}, {"exactly": {"allocationMode": "All"}},
+            {"firstAvailable": [{"allocationMode": "ExactCount", "count": 1,
+                "tolerations": [{"key": "a", "operator": "Equal"}]}]}]}}}),
+    );
+    check(
+        "apiextensions.k8s.io",
+        "CustomResourceDefinition",
+        json!({"spec": {"names": {"kind": "CronTab"}, "versions": [{"name": "v1", "storage": true}]}}),
+        json!({"spec": {"names": {"kind": "CronTab", "singular": "crontab", "listKind": "CronTabList"},
+            "versions": [{"name": "v1", "storage": true}], "conversion": {"strategy": "None"}},
+            "status": {"storedVersions": ["v1"]}}),
+    );
+    // A request needs a signer: there is none for all.
+    check("certificates.k8s.io", "CertificateSigningRequest", json!({"spec": {}}), json!({"spec": {}}));
 }
