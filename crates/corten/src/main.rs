@@ -31,7 +31,7 @@ enum Command {
     #[command(subcommand)]
     Image(commands::image::Command),
     /// The API server with the store, alone
-    KubeApiserver(components::kube_apiserver::Flags),
+    KubeApiserver(Box<components::kube_apiserver::Flags>),
     /// The controllers, alone
     KubeControllerManager(Box<components::kube_controller_manager::Flags>),
     /// The scheduler, alone
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         Command::Status(flags) => commands::status::run(flags),
         Command::Down(flags) => commands::down::run(flags),
         Command::Image(command) => commands::image::run(command),
-        Command::KubeApiserver(flags) => components::kube_apiserver::run(flags),
+        Command::KubeApiserver(flags) => components::kube_apiserver::run(*flags),
         Command::KubeControllerManager(flags) => components::kube_controller_manager::run(*flags),
         Command::KubeScheduler(flags) => components::kube_scheduler::run(flags),
         Command::Kubelet(flags) => components::kubelet::run(flags),

@@ -35,6 +35,22 @@ pub struct Settings {
     /// `REGISTRY=URL`, as the flag has it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub registry_mirrors: Vec<String>,
+    #[serde(default = "default_domain")]
+    pub cluster_domain: String,
+    #[serde(default = "yes")]
+    pub anonymous_auth: bool,
+    /// How long certificates live, in seconds, when it is not a year.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_validity: Option<i64>,
+}
+
+/// The DNS domain of a cluster that was given none.
+pub fn default_domain() -> String {
+    "cluster.local".to_owned()
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A data directory.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use super::directory::{Directory, FORMAT, Settings};
+use super::directory::{Directory, FORMAT, Settings, default_domain};
 use super::ranges::{self, Range};
 use crate::commands::up::Flags;
 
@@ -57,7 +57,14 @@ fn first(directory: &Directory, flags: &Flags) -> Result<Settings> {
         kubeconfig: flags.write_kubeconfig.clone(),
         container_runtime_endpoint: flags.container_runtime_endpoint.clone(),
         registry_mirrors: mirrors(flags)?.unwrap_or_default(),
+        cluster_domain: flags.cluster_domain.clone().unwrap_or_else(default_domain),
+        anonymous_auth: flags.anonymous_auth.unwrap_or(true),
+        certificate_validity: validity(flags),
     })
+}
+
+fn validity(flags: &Flags) -> Option<i64> {
+    flags.certificate_validity_period.and_then(|period| i64::try_from(period.as_secs()).ok())
 }
 
 /// The mirrors that flags give; `None` when they say nothing. An empty one is none.
@@ -91,6 +98,7 @@ fn again(kept: &Settings, flags: &Flags) -> Result<Settings> {
         kept.ranges.services.to_string(),
     )?;
     fixed("--node-name", flags.node_name.clone(), kept.node_name.clone())?;
+    fixed("--cluster-domain", flags.cluster_domain.clone(), kept.cluster_domain.clone())?;
     let mut settings = kept.clone();
     // Another cluster may have been given this one's port while it was stopped; only this node's API server asks
     // for it, and reads it off the node.
@@ -106,6 +114,8 @@ fn again(kept: &Settings, flags: &Flags) -> Result<Settings> {
     if let Some(path) = &flags.write_kubeconfig {
         settings.kubeconfig = Some(path.clone());
     }
+    settings.anonymous_auth = flags.anonymous_auth.unwrap_or(kept.anonymous_auth);
+    settings.certificate_validity = validity(flags).or(kept.certificate_validity);
     if let Some(mirrors) = mirrors(flags)? {
         settings.registry_mirrors = mirrors;
     }

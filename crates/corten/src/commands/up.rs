@@ -52,17 +52,18 @@ pub struct Flags {
     /// The range of Service addresses [default: a free one, 10.96.0.0/16 first]
     #[arg(long, value_name = "RANGE")]
     pub service_cluster_ip_range: Option<Range>,
-    /// The cluster's DNS domain
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
-    pub cluster_domain: String,
-    /// Answer requests without credentials as system:anonymous
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
-    pub anonymous_auth: bool,
+    /// The cluster's DNS domain [default: cluster.local]
+    #[arg(long, value_name = "DOMAIN")]
+    pub cluster_domain: Option<String>,
+    /// Answer requests without credentials as system:anonymous [default: true, kept once given]
+    #[arg(long, value_name = "BOOL", action = clap::ArgAction::Set)]
+    pub anonymous_auth: Option<bool>,
     /// Pull images of a registry from here: docker.io=http://127.0.0.1:5000 ("_default" for all others); kept from
     /// start to start, and forgotten by an empty one
     #[arg(long, value_name = "REGISTRY=URL")]
     pub registry_mirror: Vec<String>,
-    /// How long the cluster's certificates live; each is renewed when a third of that is left [default: 8760h]
+    /// How long the cluster's certificates live; each is renewed when a third of that is left [default: 8760h, kept
+    /// once given]
     #[arg(long, value_name = "DURATION", value_parser = validity)]
     pub certificate_validity_period: Option<Duration>,
     /// Log more: 0 to 5
@@ -224,7 +225,7 @@ fn serve(flags: &Flags, directory: &Directory) -> Result<ExitCode> {
     let ended = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         tokio::spawn(cancel_on_signal(shutdown.clone()));
-        let cluster = wiring::cluster::start(flags, directory, &settings, &progress, &shutdown).await?;
+        let cluster = wiring::cluster::start(directory, &settings, &progress, &shutdown).await?;
         drop(turn);
         let kubeconfig = settings.kubeconfig.clone().unwrap_or_else(|| directory.admin_conf());
         if !shutdown.is_cancelled() {

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
+use api::core::v1::ObjectReference;
 use api::meta::v1::ObjectMeta;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use client::{Access, Client, HttpTransport, Informer, ListParams, Secret};
+use client::{Access, Client, EventType, HttpTransport, Informer, ListParams, Recorder, Secret};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use tokio_util::sync::CancellationToken;
@@ -147,6 +148,8 @@ impl ClientCertificate {
     /// Renews the certificate for as long as the kubelet runs. The way to the API server reads it again when it has
     /// changed.
     pub async fn rotate(self, client: Client, shutdown: CancellationToken) {
+        let clock = self.world.clock.clone();
+        let events = Recorder::start(client.clone(), "kubelet", &self.node, clock, shutdown.clone());
         let mut pause = PAUSES[0];
         loop {
             let kept = std::fs::read_to_string(self.current()).ok().and_then(|pem| facts(&pem));
@@ -169,13 +172,25 @@ impl ClientCertificate {
                     if shutdown.is_cancelled() {
                         return;
                     }
-                    tracing::error!(node = self.node, "renewing the client certificate: {error:#}");
+                    let message = format!("renewing the client certificate: {error:#}");
+                    tracing::error!(node = self.node, "{message}");
+                    events.record(self.reference(), EventType::Warning, "FailedCertificateRenewal", message);
                     if !sleep(pause, &shutdown).await {
                         return;
                     }
                     pause = (pause * 2).min(PAUSES[1]);
                 }
             }
+        }
+    }
+
+    /// The node in events, under its name as upstream's kubelet has it.
+    fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            kind: Some("Node".to_owned()),
+            name: Some(self.node.clone()),
+            uid: Some(self.node.clone()),
+            ..ObjectReference::default()
         }
     }
 

@@ -17,7 +17,7 @@ use crate::certificates::rotate::{self, Bundle, Identities, Wanted};
 use crate::certificates::{self, store::write_file};
 use crate::cluster::directory::Settings;
 use crate::cluster::{Directory, kubeconfig};
-use crate::commands::up::{Flags, Progress};
+use crate::commands::up::Progress;
 
 /// A cluster that runs. [`Cluster::run`] waits for its end and takes it apart in order.
 pub struct Cluster {
@@ -31,14 +31,13 @@ pub struct Cluster {
 /// Starts all parts and waits until the node is Ready, or until `shutdown`. When one does not start, those that
 /// did are stopped.
 pub async fn start(
-    flags: &Flags,
     directory: &Directory,
     settings: &Settings,
     progress: &Progress,
     shutdown: &CancellationToken,
 ) -> Result<Cluster> {
     let parts = TaskTracker::new();
-    let started = begin(flags, directory, settings, progress, &parts, shutdown).await;
+    let started = begin(directory, settings, progress, &parts, shutdown).await;
     if started.is_err() {
         shutdown.cancel();
         parts.close();
@@ -48,7 +47,6 @@ pub async fn start(
 }
 
 async fn begin(
-    flags: &Flags,
     directory: &Directory,
     settings: &Settings,
     progress: &Progress,
@@ -63,8 +61,8 @@ async fn begin(
     let runtime = node::start_runtime(directory, settings, &node_parts)?;
 
     let mut pki = certificates::Store::open(&directory.pki())?;
-    if let Some(validity) = flags.certificate_validity_period {
-        pki = pki.with_validity(i64::try_from(validity.as_secs())?);
+    if let Some(seconds) = settings.certificate_validity {
+        pki = pki.with_validity(seconds);
     }
     let wanted = wanted(settings);
     let bundle = rotate::ensure(&pki, &wanted, world.clock.now())?;
@@ -85,7 +83,7 @@ async fn begin(
     let options = api_server::Options {
         client_authority: Some(bundle.authority.certificate.clone()),
         request_header: None,
-        issuers: vec![format!("https://kubernetes.default.svc.{}", flags.cluster_domain)],
+        issuers: vec![format!("https://kubernetes.default.svc.{}", settings.cluster_domain)],
         audiences: Vec::new(),
         service_account_signing_key: bundle.service_account_key.clone(),
         service_account_keys: vec![bundle.service_account_public_key.clone()],
@@ -94,7 +92,7 @@ async fn begin(
         extend_tokens: true,
         token_file: None,
         bootstrap_tokens: false,
-        anonymous: flags.anonymous_auth,
+        anonymous: settings.anonymous_auth,
         service_cidrs: settings.ranges.services.to_string(),
         advertise: (settings.advertise_address, settings.secure_port),
         kubelets: Some(api_server::Kubelets {
@@ -110,7 +108,7 @@ async fn begin(
 
     start_controllers(&server, settings, &bundle, &world, parts, shutdown)?;
     start_scheduler(&server, &world, parts, shutdown);
-    let node = node::start(flags, directory, settings, &server, runtime, &world, &node_parts);
+    let node = node::start(directory, settings, &server, runtime, &world, &node_parts);
     let log = || format!("its log is {}", directory.containerd().join("containerd.log").display());
     tokio::select! {
         biased;

@@ -21,7 +21,6 @@ use tokio_util::task::TaskTracker;
 use super::{World, transport};
 use crate::cluster::directory::Settings;
 use crate::cluster::{Directory, preflight};
-use crate::commands::up::Flags;
 
 /// The image that holds a pod's namespaces open; made by this program at the first start.
 pub const PAUSE: &str = "corten.local/pause:1";
@@ -146,7 +145,6 @@ async fn import_images(directory: Directory, runtime: &Runtime) -> Result<()> {
 
 /// Everything on the node that talks to the API server.
 pub async fn start(
-    flags: &Flags,
     directory: &Directory,
     settings: &Settings,
     server: &Arc<ApiServer>,
@@ -158,7 +156,7 @@ pub async fn start(
     import_images(directory.clone(), &runtime).await?;
     let node_user = format!("system:node:{}", settings.node_name);
     let client = transport::client(server, &node_user, &["system:nodes"], "kubelet");
-    let config = kubelet_config(flags, directory, settings, &endpoint);
+    let config = kubelet_config(directory, settings, &endpoint);
     let kubelet = Kubelet::build(config, client, world.clock.clone(), world.entropy.clone())
         .await
         .context("starting the kubelet")?;
@@ -171,7 +169,7 @@ pub async fn start(
     let network = PodNetwork {
         directory: directory.clone(),
         settings: settings.clone(),
-        domain: flags.cluster_domain.clone(),
+        domain: settings.cluster_domain.clone(),
         // The objects of the DNS Service are the cluster's own, like those that bootstrap makes.
         admin: transport::client(server, "system:admin", &["system:masters"], "corten"),
         client,
@@ -183,19 +181,14 @@ pub async fn start(
     Ok(())
 }
 
-fn kubelet_config(
-    flags: &Flags,
-    directory: &Directory,
-    settings: &Settings,
-    endpoint: &str,
-) -> kubelet::Config {
+fn kubelet_config(directory: &Directory, settings: &Settings, endpoint: &str) -> kubelet::Config {
     let mut config = kubelet::Config::new(&settings.node_name);
     config.root_dir = directory.kubelet();
     config.pod_logs_dir = directory.logs().join("pods");
     config.container_logs_dir = None;
     config.container_runtime_endpoint = endpoint.to_owned();
     config.cluster_dns = vec![settings.ranges.dns_address()];
-    config.cluster_domain = flags.cluster_domain.clone();
+    config.cluster_domain = settings.cluster_domain.clone();
     config.port = settings.kubelet_port;
     config.healthz = None;
     config.tls_cert_file = directory.pki().join("kubelet.crt");

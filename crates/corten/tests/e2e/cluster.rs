@@ -451,7 +451,13 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for args in [&["get", "pods", "-A", "-o", "wide"][..], &["get", "events", "-A"][..]] {
+            let taints =
+                "jsonpath={range .items[*]}{.metadata.name} {.spec.taints} {.status.conditions}{end}";
+            for args in [
+                &["get", "pods", "-A", "-o", "wide"][..],
+                &["get", "events", "-A"],
+                &["get", "nodes", "-o", taints],
+            ] {
                 if self.kubeconfig().exists() {
                     eprintln!("{}", self.kubectl(args));
                 }

@@ -76,12 +76,17 @@ fn certificates() {
     });
     admin(&["exec", "p", "--", "echo", "still", "here"]).ok().has(&["still here"]);
 
-    step("longer ones again, when nothing else is said");
+    step("longer ones again");
     c.corten(&["down"], &[]).ok();
     std::fs::remove_file(&kubeconfig).unwrap();
     let port = c.port.to_string();
-    c.corten(&["up"], &["--secure-port", &port, "--detach"]).ok();
+    c.corten(&["up"], &["--secure-port", &port, "--detach", "--certificate-validity-period=8760h"]).ok();
     admin(&["get", "nodes"]).ok();
+    c.corten(&["up"], &["--cluster-domain=other.example"]).fails().has(&["runs already"]);
+    c.corten(&["down"], &[]).ok();
+    c.corten(&["up"], &["--cluster-domain=other.example"])
+        .fails()
+        .has(&["--cluster-domain is cluster.local in this cluster and cannot become other.example"]);
     for (period, words) in [("1s", "from 15s to"), ("99999h", "from 15s to"), ("soon", "invalid value")] {
         c.corten(&["up"], &["--certificate-validity-period", period]).fails().has(&[words]);
     }
