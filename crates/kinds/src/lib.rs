@@ -10,6 +10,7 @@ pub mod autoscaling;
 mod policy;
 mod networking;
 mod discovery;
+mod events;
 mod coordination;
 mod storagemigration;
 mod internal;

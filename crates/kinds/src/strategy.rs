@@ -7,7 +7,10 @@ use apimachinery::field::ErrorList;
 use apimachinery::names;
 use serde_json::Value;
 
-use crate::{admissionregistration, apiregistration, apps, autoscaling, batch, certificates, coordination, core, discovery, flowcontrol, networking, node, policy, rbac, resource, scheduling, storage};
+use crate::{
+    admissionregistration, apiregistration, apps, autoscaling, batch, certificates, coordination, core,
+    discovery, events, flowcontrol, networking, node, policy, rbac, resource, scheduling, storage,
+};
 
 /// How names of a kind are checked: the faults of `name`; with `prefix` it is a `generateName`.
 pub type NameRule = fn(name: &str, prefix: bool) -> Vec<String>;
@@ -117,6 +120,7 @@ pub fn strategy(group: &str, kind: &str) -> &'static Strategy {
         "certificates.k8s.io" => certificates::strategy(kind),
         "coordination.k8s.io" => coordination::strategy(kind),
         "discovery.k8s.io" => discovery::strategy(kind),
+        "events.k8s.io" => events::strategy(kind),
         "flowcontrol.apiserver.k8s.io" => flowcontrol::strategy(kind),
         "networking.k8s.io" => networking::strategy(kind),
         "node.k8s.io" => node::strategy(kind),

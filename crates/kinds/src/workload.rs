@@ -7,11 +7,13 @@ use apimachinery::names;
 use serde_json::Value;
 
 use crate::check::{immutable, int, messages, not_negative, present, text};
-use crate::core::pod::validate;
+use crate::core::pod;
 use crate::meta;
 
 pub const SPEC: Path<'static> = Path::new("spec");
 pub const STATUS: Path<'static> = Path::new("status");
+/// Where most kinds keep their pod template.
+pub const TEMPLATE: &str = "/spec/template";
 
 /// Whether an expression of a stored selector has a value that new selectors may not have (upstream's
 /// `LabelSelectorHasInvalidLabelValue`).
@@ -48,13 +50,30 @@ pub fn labels_match(spec: &Value, selector: &Selector, path: &Path<'_>, errors: 
     }
 }
 
-/// The pod template in a spec.
-pub fn template(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    validate::template(&spec["template"], &path.child("template"), errors);
+/// The pod template in a spec. What the old one had, where there is one (`old` is null for a new object), is
+/// forgiven.
+pub fn template(spec: &Value, old: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    pod::validate::template_update(&spec["template"], &old["template"], &path.child("template"), errors);
+}
+
+/// Takes what belongs to features that are off out of the pod template at a JSON pointer, unless the old one has
+/// it.
+pub fn drop_disabled(new: &mut Value, old: &Value, pointer: &str) {
+    if let Some(template) = new.pointer_mut(pointer).filter(|template| template.is_object()) {
+        pod::disabled::template(template, old.pointer(pointer).unwrap_or(&Value::Null));
+    }
+}
+
+/// What is warned of in the template at a JSON pointer, `path` being the same place in words: of new objects, and
+/// where a change raised the generation.
+pub fn template_warnings(new: &Value, old: Option<&Value>, pointer: &str, path: &str) -> Vec<String> {
+    let same = old.is_some_and(|old| old["metadata"]["generation"] == new["metadata"]["generation"]);
+    let template = new.pointer(pointer).filter(|_| !same);
+    template.map(|template| pod::warnings::template(template, &Path::new(path))).unwrap_or_default()
 }
 
 /// The template of a Deployment or ReplicaSet.
-pub fn replica_template(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+pub fn replica_template(spec: &Value, old: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     match Selector::of_value(&spec["selector"]) {
         Err(_) => {
             let value = spec["selector"].clone();
@@ -64,7 +83,7 @@ pub fn replica_template(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
             if !selector.is_everything() {
                 labels_match(spec, &selector, path, errors);
             }
-            template(spec, path, errors);
+            template(spec, old, path, errors);
             always(spec, "ReplicaSet", path, errors);
         }
     }
@@ -147,16 +166,21 @@ pub fn collisions(new: &Value, old: &Value, errors: &mut ErrorList) {
 }
 
 /// Pods are named after what makes them, and their host after them.
-pub fn name_warning(new: &Value, old: Option<&Value>, _subresource: &str) -> Vec<String> {
-    let faults = names::is_dns1123_label(text(&new["metadata"], "name"));
-    if old.is_some() || faults.is_empty() {
-        return Vec::new();
+pub fn name_warning(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if old.is_none() {
+        pod::warnings::host_name(text(&new["metadata"], "name"), "Pod names and hostnames", &mut warnings);
     }
-    vec![format!(
-        "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label \
-         is recommended: [{}]",
-        faults.join(" ")
-    )]
+    warnings
+}
+
+/// What is warned of in a Deployment or ReplicaSet.
+pub fn replica_warnings(new: &Value, old: Option<&Value>, subresource: &str) -> Vec<String> {
+    let mut warnings = name_warning(new, old);
+    if subresource != "status" {
+        warnings.extend(template_warnings(new, old, TEMPLATE, "spec.template"));
+    }
+    warnings
 }
 
 /// One more than before, however often it is said.
@@ -181,7 +205,10 @@ pub fn replica_status(status: &Value, errors: &mut ErrorList) {
 }
 
 pub fn replication_controller(object: &Value, errors: &mut ErrorList) {
-    let spec = &object["spec"];
+    controller(&object["spec"], &Value::Null, errors);
+}
+
+fn controller(spec: &Value, old: &Value, errors: &mut ErrorList) {
     not_negative(spec, "minReadySeconds", &SPEC, errors);
     let selector = spec["selector"].as_object();
     if selector.is_none_or(serde_json::Map::is_empty) {
@@ -197,13 +224,13 @@ pub fn replication_controller(object: &Value, errors: &mut ErrorList) {
     }
     let pairs = selector.into_iter().flatten().filter_map(|(key, value)| Some((key, value.as_str()?)));
     labels_match(spec, &Selector::from_set(pairs), &SPEC, errors);
-    template(spec, &SPEC, errors);
+    template(spec, old, &SPEC, errors);
     always(spec, "ReplicationController", &SPEC, errors);
 }
 
-pub fn replication_controller_update(new: &Value, _old: &Value, subresource: &str, errors: &mut ErrorList) {
+pub fn replication_controller_update(new: &Value, old: &Value, subresource: &str, errors: &mut ErrorList) {
     match subresource {
         "status" => replica_status(&new["status"], errors),
-        _ => replication_controller(new, errors),
+        _ => controller(&new["spec"], &old["spec"], errors),
     }
 }

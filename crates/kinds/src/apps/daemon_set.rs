@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::check::{not_negative, present, text};
 use crate::meta;
 use crate::strategy::{GENERIC, Strategy};
-use crate::workload::{self, SPEC, amount, at_most_all, int_or_percent};
+use crate::workload::{self, SPEC, TEMPLATE, amount, at_most_all, int_or_percent};
 
 /// Where the version of the template lives that a field held before `apps/v1`.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
@@ -16,8 +16,9 @@ pub const STRATEGY: Strategy = Strategy {
     generation: true,
     prepare_for_create,
     prepare_for_update,
-    validate: |object, errors| validate(object, false, errors),
+    validate: |object, errors| validate(object, &Value::Null, errors),
     validate_update,
+    warnings,
     ..GENERIC
 };
 
@@ -27,25 +28,28 @@ fn template_generation(object: &Value) -> i64 {
 }
 
 fn prepare_for_create(object: &mut Value) {
+    workload::drop_disabled(object, &Value::Null, TEMPLATE);
     let generation = template_generation(object).max(1);
     object["metadata"]["annotations"][TEMPLATE_GENERATION] = generation.to_string().into();
 }
 
 /// Clients do not set it; it counts changes of the template.
 fn prepare_for_update(new: &mut Value, old: &Value, subresource: &str) {
+    workload::drop_disabled(new, old, TEMPLATE);
     let changed = subresource != "status" && new["spec"]["template"] != old["spec"]["template"];
     let generation = template_generation(old) + i64::from(changed);
     new["metadata"]["annotations"][TEMPLATE_GENERATION] = generation.to_string().into();
 }
 
-fn validate(object: &Value, old_values: bool, errors: &mut ErrorList) {
+fn validate(object: &Value, old: &Value, errors: &mut ErrorList) {
     let spec = &object["spec"];
-    meta::selector(&spec["selector"], old_values, &SPEC.child("selector"), errors);
+    let lenient = workload::has_invalid_value(&old["selector"]);
+    meta::selector(&spec["selector"], lenient, &SPEC.child("selector"), errors);
     if let Ok(selector) = Selector::of_value(&spec["selector"]) {
         workload::labels_match(spec, &selector, &SPEC, errors);
     }
     workload::not_empty(&spec["selector"], "daemonset", &SPEC.child("selector"), errors);
-    workload::template(spec, &SPEC, errors);
+    workload::template(spec, old, &SPEC, errors);
     workload::always(spec, "DaemonSet", &SPEC, errors);
     not_negative(spec, "minReadySeconds", &SPEC, errors);
     if template_generation(object) < 0 {
@@ -106,7 +110,15 @@ fn validate_update(new: &Value, old: &Value, subresource: &str, errors: &mut Err
         return workload::collisions(new, old, errors);
     }
     workload::fixed_selector(new, old, errors);
-    validate(new, workload::has_invalid_value(&old["spec"]["selector"]), errors);
+    validate(new, &old["spec"], errors);
+}
+
+fn warnings(new: &Value, old: Option<&Value>, subresource: &str) -> Vec<String> {
+    let same = old.is_some_and(|old| template_generation(old) == template_generation(new));
+    if same || subresource == "status" {
+        return Vec::new();
+    }
+    workload::template_warnings(new, None, TEMPLATE, "spec.template")
 }
 
 #[cfg(test)]

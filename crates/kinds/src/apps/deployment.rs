@@ -6,14 +6,15 @@ use serde_json::{Value, json};
 use crate::check::{int, not_negative, present, text};
 use crate::meta;
 use crate::strategy::{GENERIC, Strategy};
-use crate::workload::{self, SPEC, amount, at_most_all, int_or_percent};
+use crate::workload::{self, SPEC, TEMPLATE, amount, at_most_all, int_or_percent};
 
 pub const STRATEGY: Strategy = Strategy {
     generation: true,
+    prepare_for_create: |new| workload::drop_disabled(new, &Value::Null, TEMPLATE),
     prepare_for_update,
-    validate,
+    validate: |object, errors| validate(&object["spec"], &Value::Null, errors),
     validate_update,
-    warnings: workload::name_warning,
+    warnings: workload::replica_warnings,
     ..GENERIC
 };
 
@@ -22,6 +23,7 @@ fn prepare_for_update(new: &mut Value, old: &Value, subresource: &str) {
     if subresource == "status" {
         return meta::keep(new, old, "labels");
     }
+    workload::drop_disabled(new, old, TEMPLATE);
     let annotations = |object: &Value| {
         let map = object["metadata"]["annotations"].as_object();
         map.filter(|map| !map.is_empty()).cloned()
@@ -31,11 +33,10 @@ fn prepare_for_update(new: &mut Value, old: &Value, subresource: &str) {
     }
 }
 
-fn validate(object: &Value, errors: &mut ErrorList) {
-    let spec = &object["spec"];
+fn validate(spec: &Value, old: &Value, errors: &mut ErrorList) {
     not_negative(spec, "replicas", &SPEC, errors);
     workload::required_selector(spec, "deployment", &SPEC, errors);
-    workload::replica_template(spec, &SPEC, errors);
+    workload::replica_template(spec, old, &SPEC, errors);
     strategy(&spec["strategy"], &SPEC.child("strategy"), errors);
     for field in ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
         not_negative(spec, field, &SPEC, errors);
@@ -80,7 +81,7 @@ fn validate_update(new: &Value, old: &Value, subresource: &str, errors: &mut Err
         status(&new["status"], errors);
         return workload::collisions(new, old, errors);
     }
-    validate(new, errors);
+    validate(&new["spec"], &old["spec"], errors);
     workload::fixed_selector(new, old, errors);
 }
 

@@ -5,31 +5,32 @@ use serde_json::Value;
 
 use crate::check::not_negative;
 use crate::strategy::{GENERIC, Strategy};
-use crate::workload::{self, SPEC};
+use crate::workload::{self, SPEC, TEMPLATE};
 
 pub const STRATEGY: Strategy = Strategy {
     generation: true,
-    validate,
+    prepare_for_create: |new| workload::drop_disabled(new, &Value::Null, TEMPLATE),
+    prepare_for_update: |new, old, _| workload::drop_disabled(new, old, TEMPLATE),
+    validate: |object, errors| validate(&object["spec"], &Value::Null, errors),
     validate_update,
-    warnings: workload::name_warning,
+    warnings: workload::replica_warnings,
     selectable: &[("status.replicas", "/status/replicas", "0")],
     ..GENERIC
 };
 
-fn validate(object: &Value, errors: &mut ErrorList) {
-    let spec = &object["spec"];
+fn validate(spec: &Value, old: &Value, errors: &mut ErrorList) {
     not_negative(spec, "replicas", &SPEC, errors);
     not_negative(spec, "minReadySeconds", &SPEC, errors);
     // Upstream says "deployment" here too.
     workload::required_selector(spec, "deployment", &SPEC, errors);
-    workload::replica_template(spec, &SPEC, errors);
+    workload::replica_template(spec, old, &SPEC, errors);
 }
 
 fn validate_update(new: &Value, old: &Value, subresource: &str, errors: &mut ErrorList) {
     if subresource == "status" {
         return workload::replica_status(&new["status"], errors);
     }
-    validate(new, errors);
+    validate(&new["spec"], &old["spec"], errors);
     workload::fixed_selector(new, old, errors);
 }
 

@@ -7,22 +7,24 @@ use apimachinery::labels::Selector;
 use serde_json::{Value, json};
 
 use crate::check::{int, items, label as dns_label, not_negative, present, text};
+use crate::core::claim;
 use crate::strategy::{GENERIC, Strategy, label};
-use crate::workload::{self, SPEC, amount, at_most_all, int_or_percent};
+use crate::workload::{self, SPEC, TEMPLATE, amount, at_most_all, int_or_percent};
 
 pub const STRATEGY: Strategy = Strategy {
     name: label,
     generation: true,
-    prepare_for_create: |object| drop_max_unavailable(object, &Value::Null),
-    prepare_for_update: |new, old, _| drop_max_unavailable(new, old),
-    validate: |object, errors| validate(&object["spec"], Rules::NEW, &SPEC, errors),
+    prepare_for_create: |object| prepare(object, &Value::Null),
+    prepare_for_update: |new, old, _| prepare(new, old),
+    validate: |object, errors| validate(&object["spec"], &Value::Null, Rules::NEW, &SPEC, errors),
     validate_update,
     warnings,
     ..GENERIC
 };
 
 /// `MaxUnavailableStatefulSet` is off in v1.36: the field stays only where it already is.
-fn drop_max_unavailable(new: &mut Value, old: &Value) {
+fn prepare(new: &mut Value, old: &Value) {
+    workload::drop_disabled(new, old, TEMPLATE);
     const ROLLING: &str = "/spec/updateStrategy/rollingUpdate";
     let has =
         |object: &Value| object.pointer(ROLLING).is_some_and(|r| present(r, "maxUnavailable").is_some());
@@ -37,15 +39,16 @@ fn drop_max_unavailable(new: &mut Value, old: &Value) {
 #[derive(Clone, Copy)]
 struct Rules {
     service_name: bool,
+    claims: bool,
     template: bool,
 }
 
 impl Rules {
-    const NEW: Rules = Rules { service_name: true, template: true };
-    const OLD: Rules = Rules { service_name: false, template: true };
+    const NEW: Rules = Rules { service_name: true, claims: true, template: true };
+    const OLD: Rules = Rules { service_name: false, claims: false, template: true };
 }
 
-fn validate(spec: &Value, rules: Rules, path: &Path<'_>, errors: &mut ErrorList) {
+fn validate(spec: &Value, old: &Value, rules: Rules, path: &Path<'_>, errors: &mut ErrorList) {
     let at = path.child("podManagementPolicy");
     match text(spec, "podManagementPolicy") {
         "" => errors.push(Error::required(&at, "")),
@@ -61,6 +64,10 @@ fn validate(spec: &Value, rules: Rules, path: &Path<'_>, errors: &mut ErrorList)
                 errors.push(Error::not_supported(&at.child(field), value, ["Retain", "Delete"]));
             }
         }
+    }
+    let claims = path.child("volumeClaimTemplates");
+    for (index, claim) in items(spec, "volumeClaimTemplates").iter().enumerate().filter(|_| rules.claims) {
+        claim::claim_spec(&claim["spec"], &claims.index(index).child("spec"), errors);
     }
     not_negative(spec, "replicas", path, errors);
     not_negative(spec, "minReadySeconds", path, errors);
@@ -79,7 +86,7 @@ fn validate(spec: &Value, rules: Rules, path: &Path<'_>, errors: &mut ErrorList)
                 workload::labels_match(spec, &selector, path, errors);
             }
             if rules.template {
-                workload::template(&as_of_pods(spec), path, errors);
+                workload::template(&as_of_pods(spec), old, path, errors);
             }
         }
     }
@@ -152,8 +159,9 @@ fn validate_update(new: &Value, old: &Value, subresource: &str, errors: &mut Err
     }
     // What was stored in spite of faults may stay so.
     let mut before = ErrorList::new();
-    validate(&old["spec"], Rules::OLD, &Path::NIL, &mut before);
-    validate(&new["spec"], Rules { template: before.is_empty(), ..Rules::OLD }, &SPEC, errors);
+    validate(&old["spec"], &old["spec"], Rules::OLD, &Path::NIL, &mut before);
+    let rules = Rules { template: before.is_empty(), ..Rules::OLD };
+    validate(&new["spec"], &old["spec"], rules, &SPEC, errors);
     let (Some(after), Some(before)) = (new["spec"].as_object(), old["spec"].as_object()) else { return };
     let fixed = |name: &&String| !UPDATABLE.contains(&name.as_str());
     if after.keys().chain(before.keys()).filter(fixed).any(|name| after.get(name) != before.get(name)) {
@@ -182,12 +190,23 @@ fn status(status: &Value, errors: &mut ErrorList) {
     workload::parts(status, &[("availableReplicas", "readyReplicas")], ready, errors);
 }
 
-fn warnings(new: &Value, _old: Option<&Value>, subresource: &str) -> Vec<String> {
-    if subresource != "status" && int(&new["spec"], "revisionHistoryLimit").is_some_and(|limit| limit < 0) {
-        let why = "a negative value retains all historical revisions; a value >= 0 is recommended";
-        return vec![format!("spec.revisionHistoryLimit: {why}")];
+fn warnings(new: &Value, old: Option<&Value>, subresource: &str) -> Vec<String> {
+    if subresource == "status" {
+        return Vec::new();
     }
-    Vec::new()
+    let mut warnings = workload::template_warnings(new, old, TEMPLATE, "spec.template");
+    let list = SPEC.child("volumeClaimTemplates");
+    for (index, claim) in items(&new["spec"], "volumeClaimTemplates").iter().enumerate() {
+        let at = list.index(index);
+        // Upstream names one part more on updates.
+        let at = if old.is_some() { at.child("Spec") } else { at };
+        claim::spec_warnings(&claim["spec"], &at, &mut warnings);
+    }
+    if int(&new["spec"], "revisionHistoryLimit").is_some_and(|limit| limit < 0) {
+        let why = "a negative value retains all historical revisions; a value >= 0 is recommended";
+        warnings.push(format!("spec.revisionHistoryLimit: {why}"));
+    }
+    warnings
 }
 
 #[cfg(test)]

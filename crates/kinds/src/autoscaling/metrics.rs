@@ -113,7 +113,7 @@ fn source(field: &str, source: &Value, objects: Reference, path: &Path<'_>, erro
 fn container(source: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     match text(source, "name") {
         "" => errors.push(Error::required(&path.child("name"), "must specify a resource name")),
-        name => crate::check::qualified(name, &path.child("name"), errors),
+        name => crate::core::resources::container_name(name, &path.child("name"), errors),
     }
     match text(source, "container") {
         "" => errors.push(Error::required(&path.child("container"), "must specify a container")),

@@ -13,7 +13,17 @@ use crate::workload::{self, SPEC};
 /// Jobs append the time, eleven characters, to the name.
 const MAX_NAME: usize = 63 - 11;
 
-pub const STRATEGY: Strategy = Strategy { generation: true, validate, validate_update, warnings, ..GENERIC };
+pub const STRATEGY: Strategy = Strategy {
+    generation: true,
+    prepare_for_create: |new| workload::drop_disabled(new, &Value::Null, TEMPLATE),
+    prepare_for_update: |new, old, _| workload::drop_disabled(new, old, TEMPLATE),
+    validate,
+    validate_update,
+    warnings,
+    ..GENERIC
+};
+
+const TEMPLATE: &str = "/spec/jobTemplate/spec/template";
 
 fn validate(object: &Value, errors: &mut ErrorList) {
     spec(&object["spec"], None, errors);
@@ -47,7 +57,8 @@ fn spec(spec: &Value, old: Option<&Value>, errors: &mut ErrorList) {
     let at = SPEC.child("concurrencyPolicy");
     one_of(text(spec, "concurrencyPolicy"), &["Allow", "Forbid", "Replace"], &at, errors);
     let (template, at) = (&spec["jobTemplate"]["spec"], SPEC.child("jobTemplate.spec"));
-    job::job_spec(template, &at, errors);
+    let before = old.map_or(&Value::Null, |old| &old["jobTemplate"]["spec"]);
+    job::job_spec(template, before, &at, errors);
     if let Some(selector) = present(template, "selector") {
         let why = "`selector` will be auto-generated";
         errors.push(Error::invalid(&at.child("selector"), selector.clone(), why));
@@ -99,14 +110,11 @@ fn time_zone(zone: &str, path: &Path<'_>, errors: &mut ErrorList) {
 }
 
 fn warnings(new: &Value, old: Option<&Value>, subresource: &str) -> Vec<String> {
-    let mut warnings = workload::name_warning(new, old, subresource);
+    let mut warnings = workload::name_warning(new, old);
     if subresource == "status" {
         return warnings;
     }
-    if old.is_none_or(|old| old["metadata"]["generation"] != new["metadata"]["generation"]) {
-        let spec = &new["spec"]["jobTemplate"]["spec"];
-        warnings.extend(job::spec_warning(spec, &SPEC.child("jobTemplate.spec")));
-    }
+    warnings.extend(job::spec_warnings(new, old, "/spec/jobTemplate/spec", "spec.jobTemplate.spec"));
     if old.is_some() && text(&new["spec"], "schedule").contains("TZ") {
         // The path is upstream's.
         warnings.push(

@@ -59,7 +59,8 @@ pub fn overlap(a: &str, b: &str, completions: i64) -> Option<i64> {
         if a_first <= b_last && b_first <= a_last {
             return Some(a_first.max(b_first));
         }
-        if a_first <= b_first { drop(a.next()) } else { drop(b.next()) }
+        let behind = if a_first <= b_first { &mut a } else { &mut b };
+        behind.next();
     }
     None
 }

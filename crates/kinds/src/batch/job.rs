@@ -9,7 +9,7 @@ use super::{job_status, policies};
 use crate::check::{flag, immutable, int, items, not_negative, present, text};
 use crate::meta;
 use crate::strategy::{GENERIC, GarbageCollection, Strategy};
-use crate::workload::{self, SPEC};
+use crate::workload::{self, SPEC, TEMPLATE};
 
 const LEGACY_UID: &str = "controller-uid";
 const LEGACY_NAME: &str = "job-name";
@@ -28,7 +28,8 @@ pub const STRATEGY: Strategy = Strategy {
     garbage_collection: GarbageCollection::Orphan,
     generation: true,
     prepare_for_create,
-    validate: |job, errors| validate(job, Rules::NEW, errors),
+    prepare_for_update: |new, old, _| workload::drop_disabled(new, old, TEMPLATE),
+    validate: |job, errors| validate(job, &Value::Null, Rules::NEW, errors),
     validate_update,
     warnings,
     selectable: &[("status.successful", "/status/succeeded", "0")],
@@ -37,6 +38,7 @@ pub const STRATEGY: Strategy = Strategy {
 
 /// Unless the client does so itself, a Job selects its pods by its uid, and labels them with uid and name.
 fn prepare_for_create(job: &mut Value) {
+    workload::drop_disabled(job, &Value::Null, TEMPLATE);
     let (uid, name) = (job["metadata"]["uid"].clone(), job["metadata"]["name"].clone());
     // Before the object has a uid there is nothing to select by: this is asked again when it has.
     if flag(&job["spec"], "manualSelector") || uid.as_str().is_none_or(str::is_empty) {
@@ -78,9 +80,9 @@ impl Rules {
     }
 }
 
-fn validate(job: &Value, rules: Rules, errors: &mut ErrorList) {
+fn validate(job: &Value, old: &Value, rules: Rules, errors: &mut ErrorList) {
     generated_selector(job, rules.prefixed_labels, errors);
-    selected_spec(&job["spec"], rules, errors);
+    selected_spec(&job["spec"], old, rules, errors);
     let spec = &job["spec"];
     if let Some(completions) = int(spec, "completions").filter(|completions| *completions > 0)
         && text(spec, "completionMode") == "Indexed"
@@ -126,8 +128,8 @@ fn generated_selector(job: &Value, prefixed: bool, errors: &mut ErrorList) {
     }
 }
 
-fn selected_spec(spec: &Value, rules: Rules, errors: &mut ErrorList) {
-    job_spec(spec, &SPEC, errors);
+fn selected_spec(spec: &Value, old: &Value, rules: Rules, errors: &mut ErrorList) {
+    job_spec(spec, old, &SPEC, errors);
     match present(spec, "selector") {
         None => errors.push(Error::required(&SPEC.child("selector"), "")),
         Some(value) => meta::selector(value, rules.lenient_selector, &SPEC.child("selector"), errors),
@@ -138,7 +140,7 @@ fn selected_spec(spec: &Value, rules: Rules, errors: &mut ErrorList) {
 }
 
 /// The spec of a Job, or of the jobs of a CronJob, the selector aside.
-pub fn job_spec(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+pub fn job_spec(spec: &Value, old: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     for field in [
         "parallelism",
         "completions",
@@ -197,7 +199,7 @@ pub fn job_spec(spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
             errors.push(Error::not_supported(&path.child("podReplacementPolicy"), replacement, supported));
         }
     }
-    workload::template(spec, path, errors);
+    workload::template(spec, old, path, errors);
     let at = path.child("template.spec.restartPolicy");
     match text(&spec["template"]["spec"], "restartPolicy") {
         "Always" | "" => errors.push(Error::required(&at, "valid values: \"OnFailure\", \"Never\"")),
@@ -261,10 +263,10 @@ fn validate_update(new: &Value, old: &Value, subresource: &str, errors: &mut Err
         return job_status::validate_update(new, old, errors);
     }
     let rules = Rules::of(old);
-    validate(new, rules, errors);
+    validate(new, &old["spec"], rules, errors);
     // Upstream looks at the spec twice, so that its faults come twice.
     let (spec, before) = (&new["spec"], &old["spec"]);
-    selected_spec(spec, rules, errors);
+    selected_spec(spec, before, rules, errors);
     completions(spec, before, errors);
     let fixed = |field: &str, errors: &mut ErrorList| {
         immutable(&spec[field], &before[field], &SPEC.child(field), errors);
@@ -343,16 +345,26 @@ fn take(object: &mut Value, other: &Value, field: &str) {
 }
 
 fn warnings(new: &Value, old: Option<&Value>, subresource: &str) -> Vec<String> {
-    let mut warnings = workload::name_warning(new, old, subresource);
-    let changed = old.is_none_or(|old| old["metadata"]["generation"] != new["metadata"]["generation"]);
-    if changed && subresource != "status" {
-        warnings.extend(spec_warning(&new["spec"], &SPEC));
+    let mut warnings = workload::name_warning(new, old);
+    if subresource != "status" {
+        warnings.extend(spec_warnings(new, old, "/spec", "spec"));
     }
     warnings
 }
 
+/// What is warned of in the spec of a Job, or of the jobs of a CronJob, at a JSON pointer and the same in words: of
+/// new objects, and where a change raised the generation.
+pub fn spec_warnings(new: &Value, old: Option<&Value>, pointer: &str, path: &str) -> Vec<String> {
+    let same = old.is_some_and(|old| old["metadata"]["generation"] == new["metadata"]["generation"]);
+    let spec = new.pointer(pointer).filter(|_| !same);
+    let mut warnings: Vec<String> = spec.and_then(|spec| size_warning(spec, path)).into_iter().collect();
+    let (pointer, at) = (format!("{pointer}/template"), format!("{path}.template"));
+    warnings.extend(workload::template_warnings(new, old, &pointer, &at));
+    warnings
+}
+
 /// A Job so large that its indexes may not fit.
-pub fn spec_warning(spec: &Value, path: &Path<'_>) -> Option<String> {
+fn size_warning(spec: &Value, path: &str) -> Option<String> {
     let over = |field: &str, limit: i64| int(spec, field).is_some_and(|value| value > limit);
     let large = text(spec, "completionMode") == "Indexed"
         && over("completions", MANY_COMPLETIONS)
