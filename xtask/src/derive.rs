@@ -57,19 +57,44 @@ struct Source {
     /// Go's named string types and their constants.
     strings: BTreeMap<String, Vec<String>>,
     named: BTreeSet<String>,
+    /// Types that OpenAPI does not have, since others take their fields in: the first of those by name.
+    inlined: BTreeMap<String, String>,
 }
 
 impl Source {
     fn new(schemas: Value, go: Value, protobuf: &Value) -> Result<Source> {
         let object = |v: &Value| v.as_object().cloned().context("an object was expected");
-        let structs = object(&go["structs"])?.into_iter().map(|(k, v)| (from_go(&k), v)).collect();
+        let structs: BTreeMap<String, Value> =
+            object(&go["structs"])?.into_iter().map(|(k, v)| (from_go(&k), v)).collect();
         let messages = object(protobuf)?.into_iter().map(|(k, v)| (from_protobuf(&k), v)).collect();
         let named = object(&go["named_types"])?.keys().map(|k| from_go(k)).collect();
         let strings = object(&go["string_values"])?
             .iter()
             .map(|(k, v)| (from_go(k), strings(v).map(str::to_owned).collect()))
             .collect();
-        Ok(Source { schemas, structs, messages, strings, named })
+        let mut source = Source { schemas, structs, messages, strings, named, inlined: BTreeMap::new() };
+        source.inlined = source.find_inlined();
+        Ok(source)
+    }
+
+    fn find_inlined(&self) -> BTreeMap<String, String> {
+        let mut out = BTreeMap::new();
+        for (name, message) in &self.messages {
+            for go in self.go_fields(name).iter().filter(|go| go[0].is_null()) {
+                let fields = message.as_array().map(Vec::as_slice).unwrap_or_default();
+                let Some(wire) = fields.iter().find(|m| m[0].is_u64() && m[0] == go[3]) else { continue };
+                let inner = resolve(wire[3].as_str().unwrap_or_default(), package(name));
+                if self.schemas[&inner].is_null() && !self.schemas[name].is_null() {
+                    out.entry(inner).or_insert_with(|| name.clone());
+                }
+            }
+        }
+        out
+    }
+
+    /// The schema of a type, or of the one that takes its fields in.
+    fn schema(&self, name: &str) -> &Value {
+        &self.schemas[self.inlined.get(name).map_or(name, String::as_str)]
     }
 
     /// The types that the table holds, sorted.
@@ -178,7 +203,7 @@ impl Source {
         used: &mut BTreeSet<String>,
     ) -> Result<String> {
         let pkg = package(owner);
-        let schema = &self.schemas[owner]["properties"][json];
+        let schema = &self.schema(owner)["properties"][json];
         let (label, kind) = (wire[2].as_str().unwrap_or_default(), wire[3].as_str().unwrap_or_default());
         let shape = match kind.strip_prefix("map<string,").and_then(|k| k.strip_suffix('>')) {
             Some(value) => format!("{{}}{}", shape(value, pkg)),
@@ -198,7 +223,7 @@ impl Source {
         } else if flags.contains('e') {
             word("e".into());
         }
-        if strings(&self.schemas[owner]["required"]).any(|r| r == json) {
+        if strings(&self.schema(owner)["required"]).any(|r| r == json) {
             word("req".into());
         }
         if shape.ends_with("string")

@@ -14,5 +14,6 @@ mod pods;
 mod services;
 mod table;
 mod tls;
+mod walk;
 mod watch;
 mod world;

@@ -3,6 +3,7 @@
 
 mod aliases;
 mod event;
+mod resource;
 
 use kinds::autoscaling::conversion as autoscaling;
 use serde_json::Value;
@@ -21,6 +22,8 @@ pub fn convert(object: &mut Value, kind: &str, from: (&str, &str), to: (&str, &s
         ("Event", ("events.k8s.io", _), ("", "v1")) => event::to_core(object),
         ("HorizontalPodAutoscaler", (_, "v2"), (_, "v1")) => autoscaling::to_v1(object),
         ("HorizontalPodAutoscaler", (_, "v1"), (_, "v2")) => autoscaling::to_v2(object),
+        (_, ("resource.k8s.io", "v1beta1"), _) => resource::to_v1(kind, object),
+        (_, _, ("resource.k8s.io", "v1beta1")) => resource::to_v1beta1(kind, object),
         _ => {}
     }
 }
@@ -49,6 +52,33 @@ mod tests {
             json!({"metadata": {"name": "e"}, "regarding": {"name": "p"}, "note": "m", "deprecatedCount": 2,
                 "deprecatedSource": {"component": "c"}, "reportingController": "r", "reason": "x"}),
         );
+    }
+
+    #[test]
+    fn devices() {
+        let (beta, stable) = (("resource.k8s.io", "v1beta1"), ("resource.k8s.io", "v1"));
+        let exactly = json!({"deviceClassName": "gpu", "count": 2});
+        let old = json!({"name": "a", "deviceClassName": "gpu", "count": 2});
+        let first = json!({"name": "b", "firstAvailable": [{"name": "c", "deviceClassName": "gpu"}]});
+        let requests = |list: Value| json!({"devices": {"requests": list}});
+        let (before, after) =
+            (requests(json!([old, first])), requests(json!([{"name": "a", "exactly": exactly}, first])));
+        for (kind, wrap) in [
+            ("ResourceClaim", (|spec: &Value| json!({"spec": spec})) as fn(&Value) -> Value),
+            ("ResourceClaimTemplate", |spec| json!({"spec": {"spec": spec}})),
+        ] {
+            there_and_back(kind, beta, stable, wrap(&before), wrap(&after));
+        }
+        there_and_back(
+            "ResourceSlice",
+            beta,
+            stable,
+            json!({"spec": {"driver": "d", "devices": [{"name": "x", "basic": {"attributes": {"k": {"int": 1}}}}]}}),
+            json!({"spec": {"driver": "d", "devices": [{"name": "x", "attributes": {"k": {"int": 1}}}]}}),
+        );
+        // Between the later ones nothing moves.
+        let same = json!({"spec": after});
+        there_and_back("ResourceClaim", ("resource.k8s.io", "v1beta2"), stable, same.clone(), same);
     }
 
     #[test]

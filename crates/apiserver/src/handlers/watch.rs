@@ -16,6 +16,7 @@ use futures::Stream;
 use http::Response;
 use http_body::Frame;
 use http_body_util::BodyExt;
+use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 

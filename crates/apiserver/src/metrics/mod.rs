@@ -8,9 +8,9 @@ pub mod process;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use apimachinery::schema::Resource;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use prometheus_client::encoding::text::encode;
@@ -21,7 +21,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
-use crate::request::{Query, RequestInfo};
+use crate::request::{Query, RequestInfo, UserInfo};
 use crate::response;
 use crate::server::{ApiServer, Body};
 
@@ -30,6 +30,12 @@ const BUCKETS: [f64; 23] = [
     20.0, 30.0, 45.0, 60.0,
 ];
 
+/// Upstream's buckets of the store's answers, in seconds.
+const STORE_BUCKETS: [f64; 18] =
+    [0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 15.0, 30.0, 60.0];
+/// Upstream's buckets of answers' sizes, in bytes.
+const SIZES: [f64; 7] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+
 type Labels = Vec<(&'static str, String)>;
 type Durations = Family<Labels, Histogram, fn() -> Histogram>;
 
@@ -37,11 +43,79 @@ fn histogram() -> Histogram {
     Histogram::new(BUCKETS)
 }
 
+fn store_histogram() -> Histogram {
+    Histogram::new(STORE_BUCKETS)
+}
+
+fn sizes() -> Histogram {
+    Histogram::new(SIZES)
+}
+
+/// How long the store takes, by operation. Cheap to clone; all clones count together.
+#[derive(Clone)]
+pub struct StoreTimes {
+    durations: Durations,
+    requests: Family<Labels, Counter>,
+    errors: Family<Labels, Counter>,
+    /// So that a write makes no labels.
+    known: Arc<[(&'static str, Histogram, Counter, Counter)]>,
+}
+
+impl Default for StoreTimes {
+    fn default() -> Self {
+        let durations = Durations::new_with_constructor(store_histogram);
+        let (requests, errors) = (Family::<Labels, Counter>::default(), Family::<Labels, Counter>::default());
+        let known = ["create", "delete", "update"].map(|operation| {
+            let labels = vec![("operation", operation.to_owned())];
+            (
+                operation,
+                durations.get_or_create(&labels).clone(),
+                requests.get_or_create(&labels).clone(),
+                errors.get_or_create(&labels).clone(),
+            )
+        });
+        Self { durations, requests, errors, known: known.into() }
+    }
+}
+
+impl StoreTimes {
+    /// An operation is over.
+    pub fn observe(&self, operation: &str, began: Instant, good: bool) {
+        if let Some((_, durations, requests, errors)) =
+            self.known.iter().find(|(name, ..)| *name == operation)
+        {
+            durations.observe(began.elapsed().as_secs_f64());
+            requests.inc();
+            if !good {
+                errors.inc();
+            }
+        }
+    }
+
+    /// Under the names that upstream's client of etcd has.
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "etcd_request_duration_seconds",
+            "Etcd request latency in seconds for each operation and object type.",
+            self.durations.clone(),
+        );
+        registry.register("etcd_requests", "Etcd request counts for each operation.", self.requests.clone());
+        registry.register(
+            "etcd_request_errors",
+            "Etcd failed request counts for each operation.",
+            self.errors.clone(),
+        );
+    }
+}
+
 /// The counters of one kind of request, found by hash so that a request makes no labels.
 struct Counters {
     of: (Box<str>, u16),
     requests: Counter,
     durations: Histogram,
+    sizes: Histogram,
+    /// Of what stays open: how many are.
+    open: Gauge,
 }
 
 /// Everything that is counted.
@@ -49,11 +123,16 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<Labels, Counter>,
     durations: Durations,
+    sizes: Durations,
+    open: Family<Labels, Gauge>,
+    watch_events: Family<Labels, Counter>,
+    authentications: [Counter; 2],
+    users: Family<Labels, Counter>,
+    authorizations: [Counter; 2],
+    store: StoreTimes,
     mutating: Gauge,
     read_only: Gauge,
     known: RwLock<HashMap<u64, Arc<Counters>>>,
-    /// Watches and other requests that stay open.
-    long_running: Arc<AtomicI64>,
     /// By page and check: how it went last, and how often well and badly.
     checks: Mutex<BTreeMap<(String, String), (bool, u64, u64)>>,
 }
@@ -75,6 +154,59 @@ impl Default for Metrics {
              subresource, scope and component",
             durations.clone(),
         );
+        // The same here: no webhooks are waited for.
+        registry.register(
+            "apiserver_request_sli_duration_seconds",
+            "Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in \
+             seconds for each verb, group, version, resource, subresource, scope and component",
+            durations.clone(),
+        );
+        let sizes = Durations::new_with_constructor(sizes as fn() -> Histogram);
+        registry.register(
+            "apiserver_response_sizes",
+            "Response size distribution in bytes for each group, version, verb, resource, subresource, scope and \
+             component",
+            sizes.clone(),
+        );
+        let open = Family::<Labels, Gauge>::default();
+        registry.register(
+            "apiserver_longrunning_requests",
+            "Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope \
+             and component. Not all requests are tracked this way.",
+            open.clone(),
+        );
+        let watch_events = Family::<Labels, Counter>::default();
+        registry.register(
+            "apiserver_watch_events",
+            "Number of events sent in watch clients",
+            watch_events.clone(),
+        );
+        let results = |name: &str, help: &str, results: [&str; 2], registry: &mut Registry| {
+            let family = Family::<Labels, Counter>::default();
+            registry.register(name, help, family.clone());
+            results.map(|result| family.get_or_create(&vec![("result", result.to_owned())]).clone())
+        };
+        let authentications = results(
+            "authentication_attempts",
+            "Counter of authenticated attempts.",
+            ["success", "failure"],
+            &mut registry,
+        );
+        let authorizations = results(
+            "authorization_attempts",
+            "Counter of authorization attempts broken down by result. It can be either 'allowed', 'denied', \
+             'no-opinion' or 'error'.",
+            ["allowed", "no-opinion"],
+            &mut registry,
+        );
+        let users = Family::<Labels, Counter>::default();
+        registry.register(
+            "authenticated_user_requests",
+            "Counter of authenticated requests broken out by username.",
+            users.clone(),
+        );
+        let store = StoreTimes::default();
+        store.register(&mut registry);
         let in_flight = Family::<Labels, Gauge>::default();
         registry.register(
             "apiserver_current_inflight_requests",
@@ -87,10 +219,16 @@ impl Default for Metrics {
             registry,
             requests,
             durations,
+            sizes,
+            open,
+            watch_events,
+            authentications,
+            users,
+            authorizations,
+            store,
             mutating,
             read_only,
             known: RwLock::default(),
-            long_running: Arc::default(),
             checks: Mutex::default(),
         }
     }
@@ -111,18 +249,59 @@ impl Drop for Measured {
 }
 
 /// Counts while it lives: held by the body of an answer that stays open.
-pub struct LongRunning(Arc<AtomicI64>);
+struct LongRunning(Gauge);
 
 impl Drop for LongRunning {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.dec();
     }
 }
 
 impl Metrics {
-    pub fn long_running(&self) -> LongRunning {
-        self.long_running.fetch_add(1, Ordering::Relaxed);
-        LongRunning(self.long_running.clone())
+    /// What the store's times are counted with.
+    pub fn store_times(&self) -> StoreTimes {
+        self.store.clone()
+    }
+
+    /// What counts the events that watches of a resource send.
+    pub fn watch_events(&self, resource: &Resource) -> Counter {
+        let labels = vec![
+            ("group", resource.group.to_string()),
+            ("resource", resource.plural.to_string()),
+            ("version", resource.version.to_string()),
+        ];
+        self.watch_events.get_or_create(&labels).clone()
+    }
+
+    /// Somebody proved who they are, or could not.
+    pub fn authenticated(&self, user: Option<&UserInfo>) {
+        let [good, bad] = &self.authentications;
+        match user {
+            Some(user) => {
+                good.inc();
+                // As upstream, which tells only those apart of whom there are few.
+                let name = if user.name.starts_with("system:")
+                    && !user.name.starts_with("system:node:")
+                    && !user.name.starts_with("system:serviceaccount:")
+                {
+                    user.name.as_str()
+                } else {
+                    "other"
+                };
+                self.users.get_or_create(&vec![("username", name.to_owned())]).inc();
+            }
+            None => drop(bad.inc()),
+        }
+    }
+
+    /// Somebody may do something, or not.
+    pub fn authorized(&self, allowed: bool) {
+        let [yes, no] = &self.authorizations;
+        if allowed {
+            yes.inc()
+        } else {
+            no.inc()
+        };
     }
 
     /// A health check was made.
@@ -192,9 +371,15 @@ impl Metrics {
             ("version", info.api_version.clone()),
         ];
         let durations = self.durations.get_or_create(&labels).clone();
+        let mut fewer = labels.clone();
+        fewer.retain(|(name, _)| *name != "dry_run");
+        let sizes = self.sizes.get_or_create(&fewer).clone();
+        let open =
+            if info.is_long_running() { self.open.get_or_create(&fewer).clone() } else { Gauge::default() };
         labels.insert(0, ("code", code.to_string()));
         let requests = self.requests.get_or_create(&labels).clone();
-        let counters = Arc::new(Counters { of: (Box::from(&*info.resource), code), requests, durations });
+        let counters =
+            Arc::new(Counters { of: (Box::from(&*info.resource), code), requests, durations, sizes, open });
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         // Resources that do not exist must not fill memory.
         if known.len() < 4096 {
@@ -255,23 +440,29 @@ pub fn start(server: &ApiServer, info: &RequestInfo) -> Measured {
     Measured { began: Instant::now(), in_flight }
 }
 
-/// Its answer is known (of a watch: has begun).
-pub fn finish(server: &ApiServer, measured: Measured, info: &RequestInfo, code: u16) {
-    let counters = server.metrics.counters(info, code);
+/// Its answer is known (of a watch: has begun). What stays open counts as open for as long as its body lives.
+pub fn finish(
+    server: &ApiServer,
+    measured: Measured,
+    info: &RequestInfo,
+    response: Response<Body>,
+) -> Response<Body> {
+    let counters = server.metrics.counters(info, response.status().as_u16());
     counters.requests.inc();
-    if !info.is_long_running() {
-        counters.durations.observe(measured.began.elapsed().as_secs_f64());
+    if info.is_long_running() {
+        counters.open.inc();
+        let guard = LongRunning(counters.open.clone());
+        let keep = move |frame| {
+            let _ = &guard;
+            frame
+        };
+        return response.map(|body| body.map_frame(keep).boxed_unsync());
     }
-}
-
-/// Counts an answer that stays open for as long as its body lives.
-pub fn hold(server: &ApiServer, response: Response<Body>) -> Response<Body> {
-    let guard = server.metrics.long_running();
-    let keep = move |frame| {
-        let _ = &guard;
-        frame
-    };
-    response.map(|body| body.map_frame(keep).boxed_unsync())
+    counters.durations.observe(measured.began.elapsed().as_secs_f64());
+    if let Some(size) = http_body::Body::size_hint(response.body()).exact() {
+        counters.sizes.observe(size as f64);
+    }
+    response
 }
 
 /// Answers `/metrics`; `None` for other paths.
@@ -292,16 +483,10 @@ pub fn handle(
         return Some(response::text(500, "encoding metrics failed"));
     }
     let mut out = classic(&text);
-    let open = server.metrics.long_running.load(Ordering::Relaxed);
-    let _ = writeln!(
-        out,
-        "# HELP apiserver_longrunning_requests Gauge of all active long-running apiserver requests."
-    );
-    let _ =
-        writeln!(out, "# TYPE apiserver_longrunning_requests gauge\napiserver_longrunning_requests {open}");
     stored(server, &mut out);
     server.flow.write_metrics(&mut out);
     features(server, &mut out);
+    build(&mut out);
     process::write(&mut out);
     Some(response::bytes(200, TEXT, out))
 }
@@ -324,6 +509,18 @@ pub fn classic(open_metrics: &str) -> String {
         }
     }
     out
+}
+
+/// What runs here.
+fn build(out: &mut String) {
+    let version = crate::discovery::GIT_VERSION;
+    let _ = writeln!(
+        out,
+        "# HELP kubernetes_build_info [ALPHA] A metric with a constant '1' value labeled by major, minor, git version, \
+         git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform \
+         on which it is running.\n# TYPE kubernetes_build_info gauge\n\
+         kubernetes_build_info{{compiler=\"rustc\",git_version=\"{version}\",major=\"1\",minor=\"36\"}} 1"
+    );
 }
 
 /// Which features are on.
@@ -349,6 +546,10 @@ fn features(server: &ApiServer, out: &mut String) {
 fn stored(server: &ApiServer, out: &mut String) {
     out.push_str("# HELP apiserver_storage_objects Number of stored objects at the time of last check split by kind.\n");
     out.push_str("# TYPE apiserver_storage_objects gauge\n");
+    let mut newer = String::from(
+        "# HELP apiserver_resource_objects [ALPHA] Number of stored objects at the time of last check split by kind.\n\
+         # TYPE apiserver_resource_objects gauge\n",
+    );
     let mut seen: Vec<&str> = Vec::new();
     for resource in api::resources() {
         let Some(at) = &resource.storage else { continue };
@@ -361,8 +562,15 @@ fn stored(server: &ApiServer, out: &mut String) {
         if let Ok(found) = server.storage.store().range(&range) {
             let name = resource.qualified();
             let _ = writeln!(out, "apiserver_storage_objects{{resource=\"{name}\"}} {}", found.count);
+            let (group, plural) = (&*resource.group, &*resource.plural);
+            let _ = writeln!(
+                newer,
+                "apiserver_resource_objects{{group=\"{group}\",resource=\"{plural}\"}} {}",
+                found.count
+            );
         }
     }
+    out.push_str(&newer);
 }
 
 #[cfg(test)]

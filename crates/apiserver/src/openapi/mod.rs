@@ -63,6 +63,7 @@ impl Documents {
             let mut hash = Sha256::new();
             hash.update(GIT_VERSION);
             hash.update(include_str!("schemas.rs"));
+            hash.update(include_str!("enums.txt"));
             hash.update(include_str!("paths.rs"));
             hash.update(include_str!("v2.rs"));
             for text in api::table_texts() {
@@ -118,7 +119,8 @@ fn write(resources: &[&Resource]) -> io::Result<Vec<u8>> {
     let mut out = GzEncoder::new(Vec::new(), Compression::default());
     out.write_all(br#"{"openapi":"3.0.0","info":{"title":"Kubernetes","version":"unversioned"},"paths":{"#)?;
     let mut separator = "";
-    for (path, item) in resources.iter().flat_map(|r| paths::of(r)) {
+    let version = resources.first().map(|r| paths::of_version(r));
+    for (path, item) in version.into_iter().chain(resources.iter().flat_map(|r| paths::of(r))) {
         write!(out, "{separator}{}:{item}", Value::from(path))?;
         separator = ",";
     }

@@ -9,9 +9,18 @@ use super::{camel_group, capital, gvk, reference, tag};
 
 const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
-const MEDIA_TYPES: [&str; 2] = ["application/json", "application/yaml"];
-const PATCH_TYPES: [&str; 3] =
-    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+const RESOURCE_LIST: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList";
+const MEDIA_TYPES: [&str; 3] =
+    ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+/// Of a list, which may turn out to be a watch.
+const STREAM_TYPES: [&str; 2] =
+    ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
+const PATCH_TYPES: [&str; 4] = [
+    "application/apply-patch+yaml",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
 
 /// Names and types of query parameters.
 type Parameters = &'static [(&'static str, &'static str)];
@@ -88,7 +97,10 @@ impl About<'_> {
             };
             let mut response = json!({ "description": text });
             if let Some(name) = answer {
-                response["content"] = content(&MEDIA_TYPES, name);
+                response["content"] = match verb {
+                    "list" => content(&[&MEDIA_TYPES[..], &STREAM_TYPES].concat(), name),
+                    _ => content(&MEDIA_TYPES, name),
+                };
             }
             responses.insert((*code).into(), response);
         }
@@ -143,6 +155,23 @@ impl About<'_> {
 
 fn type_name(id: apimachinery::schema::TypeId) -> &'static str {
     &api::schema()[id].name
+}
+
+/// The path of a version itself, which lists its resources.
+pub fn of_version(r: &Resource) -> (String, Value) {
+    let path = match &*r.group {
+        "" => format!("/api/{}/", r.version),
+        group => format!("/apis/{group}/{}/", r.version),
+    };
+    let id = format!("get{}{}APIResources", camel_group(&r.group), capital(&r.version));
+    let ok = json!({"description": "OK", "content": content(&MEDIA_TYPES, RESOURCE_LIST)});
+    let operation = json!({
+        "description": "get available resources",
+        "tags": [tag(r)],
+        "operationId": id,
+        "responses": {"200": ok, "401": {"description": "Unauthorized"}},
+    });
+    (path, json!({ "get": operation }))
 }
 
 /// Every path of a resource and its subresources, with its operations.

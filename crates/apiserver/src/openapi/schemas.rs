@@ -3,18 +3,22 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use api::Descriptions;
+use api::{Description, Descriptions};
 use apimachinery::schema::{Field, ListType, Resource, Shape, Type, TypeId};
 use serde_json::{Map, Value, json};
 
 use super::{gvk, reference};
 
 /// Types that every document has: what deletions take and failures answer.
-const COMMON: [&str; 3] = [
+const COMMON: [&str; 4] = [
     "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
     "io.k8s.apimachinery.pkg.apis.meta.v1.Status",
     "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent",
 ];
+
+/// Says what the fields are for that every kind has.
+const ANY_KIND: &str = "io.k8s.api.core.v1.Pod";
 
 pub const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 
@@ -111,8 +115,9 @@ pub fn each(resources: &[&Resource], mut take: impl FnMut(&str, Value) -> io::Re
     }
     reached.scalars.push((PATCH, json!({"type": "object"})));
     let mut words = Descriptions::default();
+    let any = words.get(ANY_KIND);
     for (name, id) in &reached.types {
-        take(name, object(&api::schema()[*id], &mut words))?;
+        take(name, object(&api::schema()[*id], &mut words, any.as_ref()))?;
     }
     for (name, mut schema) in reached.scalars {
         if let Some(text) = words.get(name).as_ref().and_then(|d| d.about()) {
@@ -123,7 +128,7 @@ pub fn each(resources: &[&Resource], mut take: impl FnMut(&str, Value) -> io::Re
     Ok(())
 }
 
-fn object(ty: &Type, words: &mut Descriptions) -> Value {
+fn object(ty: &Type, words: &mut Descriptions, any: Option<&Description>) -> Value {
     let description = words.get(&ty.name);
     let mut out = Map::new();
     if let Some(text) = description.as_ref().and_then(|d| d.about()) {
@@ -133,7 +138,10 @@ fn object(ty: &Type, words: &mut Descriptions) -> Value {
     let mut properties = Map::new();
     let mut required = Vec::new();
     for field in &ty.fields {
-        let text = description.as_ref().and_then(|d| d.field(&field.name));
+        let own = description.as_ref().and_then(|d| d.field(&field.name));
+        // Lists are not described one by one; what they have in common with every kind is.
+        let common = matches!(&*field.name, "apiVersion" | "kind") && !ty.kinds.is_empty();
+        let text = own.or_else(|| any.filter(|_| common)?.field(&field.name));
         properties.insert(field.name.to_string(), property(field, text));
         if field.required {
             required.push(Value::from(&*field.name));
@@ -143,7 +151,6 @@ fn object(ty: &Type, words: &mut Descriptions) -> Value {
         out.insert("properties".into(), properties.into());
     }
     if !required.is_empty() {
-        required.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
         out.insert("required".into(), required.into());
     }
     if !ty.kinds.is_empty() {
@@ -159,11 +166,36 @@ fn object(ty: &Type, words: &mut Descriptions) -> Value {
     Value::Object(out)
 }
 
+/// The Go types that upstream marks as enumerations, sorted: their constants are all the values that there are.
+const ENUMS: &str = include_str!("enums.txt");
+
+/// What a field may hold, sorted, if upstream says so in its schema.
+fn values(field: &Field) -> Vec<&'static str> {
+    let Some(named) = field.named.and_then(|id| api::schema().named(id)) else { return Vec::new() };
+    if !ENUMS.lines().any(|name| name == &*named.name) {
+        return Vec::new();
+    }
+    let mut values: Vec<&str> = named.values.iter().map(|value| &**value).collect();
+    values.sort_unstable();
+    values
+}
+
 fn property(field: &Field, description: Option<&str>) -> Value {
     let mut out = shape(&field.shape);
+    let values = values(field);
+    if !values.is_empty() {
+        let list: Value = values.iter().map(|v| Value::from(*v)).collect();
+        match &field.shape {
+            Shape::List(_) => out["items"]["enum"] = list,
+            _ => out["enum"] = list,
+        }
+    }
     let mut set = |key: &str, value: Value| out[key] = value;
     if let Some(text) = description {
-        set("description", text.into());
+        let each: String = values.iter().map(|v| format!("\n - `{v:?}`")).collect();
+        let whole =
+            if each.is_empty() { text.to_owned() } else { format!("{text}\n\nPossible enum values:{each}") };
+        set("description", whole.into());
     }
     if let Some(default) = field.default.as_ref().and_then(|d| serde_json::from_str(d).ok()) {
         set("default", default);
@@ -188,6 +220,17 @@ fn property(field: &Field, description: Option<&str>) -> Value {
     out
 }
 
+/// A shape within a list or map. Nothing stands beside its reference.
+fn element(shape: &Shape) -> Value {
+    match self::shape(shape) {
+        Value::Object(mut fields) => match fields.remove("allOf") {
+            Some(Value::Array(mut list)) => list.pop().unwrap_or_default(),
+            _ => Value::Object(fields),
+        },
+        other => other,
+    }
+}
+
 /// A shape in place. References stand in `allOf`, so that words can stand beside them.
 fn shape(shape: &Shape) -> Value {
     match shape {
@@ -198,9 +241,9 @@ fn shape(shape: &Shape) -> Value {
         Shape::Double => json!({"type": "number", "format": "double"}),
         Shape::Bytes => json!({"type": "string", "format": "byte"}),
         Shape::Message(id) => json!({"allOf": [reference(&api::schema()[*id].name)]}),
-        Shape::Map(map) => json!({"type": "object", "additionalProperties": self::shape(&map.value)}),
+        Shape::Map(map) => json!({"type": "object", "additionalProperties": element(&map.value)}),
         Shape::List(list) => {
-            let mut out = json!({"type": "array", "items": self::shape(&list.element)});
+            let mut out = json!({"type": "array", "items": element(&list.element)});
             match list.kind {
                 // Said only where it is meant: for the rest absent means the same.
                 ListType::Atomic => out["x-kubernetes-list-type"] = "atomic".into(),

@@ -99,6 +99,10 @@ fn older(schema: Value) -> Value {
                 let name = to.rsplit('/').next().unwrap_or_default();
                 out.insert("$ref".into(), format!("#/definitions/{name}").into());
             }
+            ("$ref", Value::String(to)) => {
+                let name = to.rsplit('/').next().unwrap_or_default();
+                out.insert("$ref".into(), format!("#/definitions/{name}").into());
+            }
             ("oneOf", _) => drop(out.insert("type".into(), "string".into())),
             ("properties", Value::Object(all)) => {
                 let all: Map<String, Value> = all.into_iter().map(|(k, v)| (k, older(v))).collect();
@@ -216,7 +220,7 @@ mod tests {
             ),
             (json!({"oneOf": [{"type": "string"}, {"type": "number"}]}), json!({"type": "string"})),
             (
-                json!({"type": "array", "items": {"allOf": [{"$ref": "#/components/schemas/a.B"}]}}),
+                json!({"type": "array", "items": {"$ref": "#/components/schemas/a.B"}}),
                 json!({"type": "array", "items": {"$ref": "#/definitions/a.B"}}),
             ),
         ];

@@ -71,3 +71,44 @@ impl Drop for Drained {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    const PIECE: usize = 1 << 20;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rest_is_read() {
+        for (pieces, gone_after) in [(3, None), (100, Some(BYTES / PIECE + 2))] {
+            let (sender, receiver) = futures::channel::mpsc::channel::<Bytes>(0);
+            let frames = receiver.map(|piece| Ok::<_, BoxError>(Frame::data(piece)));
+            let mut body = drained(StreamBody::new(frames).boxed_unsync());
+            let mut sender = sender;
+            let mut sent = 0;
+            let send = async |sender: &mut futures::channel::mpsc::Sender<Bytes>| {
+                futures::SinkExt::send(sender, Bytes::from(vec![0; PIECE])).await.is_ok()
+            };
+            // The first is read by whoever has the body; then the body goes.
+            let (first, read) = futures::join!(send(&mut sender), body.frame());
+            assert!(first && read.is_some());
+            drop(body);
+            while sent < pieces && send(&mut sender).await {
+                sent += 1;
+            }
+            match gone_after {
+                None => assert_eq!(sent, pieces),
+                Some(most) => assert!((BYTES / PIECE..=most).contains(&sent), "{sent}"),
+            }
+        }
+        // A client that says nothing more is not waited for.
+        let (sender, receiver) = futures::channel::mpsc::channel::<Bytes>(0);
+        let frames = receiver.map(|piece| Ok::<_, BoxError>(Frame::data(piece)));
+        drop(drained(StreamBody::new(frames).boxed_unsync()));
+        tokio::time::sleep(WHILE * 2).await;
+        assert!(sender.is_closed());
+    }
+}

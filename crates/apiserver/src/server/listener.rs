@@ -108,8 +108,13 @@ async fn connection(
         .map(|certificate| certificate.as_ref().to_vec())
         .collect();
     let peer = Peer::Tls { address, certificates };
+    let goaway = CancellationToken::new();
+    let asked = goaway.clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (server, peer) = (server.clone(), peer.clone());
+        if request.version() == http::Version::HTTP_2 && server.wants_goaway() {
+            asked.cancel();
+        }
         async move {
             let long = takes_long(&request);
             let request = request.map(response::incoming);
@@ -144,7 +149,8 @@ async fn connection(
     let ended = tokio::select! {
         biased;
         ended = &mut connection => ended,
-        () = shutdown.cancelled() => {
+        // What is in flight is still answered.
+        () = async { tokio::select! { biased; () = shutdown.cancelled() => {}, () = goaway.cancelled() => {} } } => {
             connection.connection().graceful_shutdown();
             connection.await
         }
@@ -165,7 +171,7 @@ fn takes_long<B>(request: &http::Request<B>) -> bool {
     }
     let mut parts = uri.path().split('/').skip(1);
     let group = match parts.next() {
-        Some("api") => parts.nth(0),
+        Some("api") => parts.next(),
         Some("apis") => parts.nth(1),
         _ => None,
     };

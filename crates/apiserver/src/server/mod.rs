@@ -202,8 +202,11 @@ impl ApiServer {
         let allocators = Arc::new(Allocators::new(&config.service_cidrs, config.node_ports, entropy.clone()));
         let rbac = Arc::<authorization::rbac::Rbac>::default();
         let node = Arc::new(authorization::node::Node::new(crate::bootstrap::policy::node_rules()));
+        let metrics = crate::metrics::Metrics::default();
+        let mut storage = Storage::new(store, config.encoding_bytes, config.event_ttl);
+        storage.times = metrics.store_times();
         let server = Arc::new(Self {
-            storage: Storage::new(store, config.encoding_bytes, config.event_ttl),
+            storage,
             clock,
             entropy,
             authenticator: authentication::Authenticator::new(config.authentication),
@@ -217,7 +220,7 @@ impl ApiServer {
             terminating: AtomicBool::new(false),
             hooks: Mutex::default(),
             flow: flow::FlowControl::new(config.fair, config.max_in_flight, config.request_timeout),
-            metrics: crate::metrics::Metrics::default(),
+            metrics,
             openapi: crate::openapi::Documents::new(config.served.clone()),
             served: config.served,
             gates: config.gates,
@@ -255,6 +258,17 @@ impl ApiServer {
     /// A step of the start is done.
     pub(crate) fn hook_is_finished(&self, name: &str) -> bool {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    /// `--goaway-chance` met: the client of this request is to connect again, elsewhere if there are others.
+    pub(crate) fn wants_goaway(&self) -> bool {
+        let chance = self.settings.goaway_chance;
+        if chance <= 0.0 {
+            return false;
+        }
+        let mut bytes = [0; 4];
+        self.entropy.fill(&mut bytes);
+        f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX) < chance
     }
 
     /// Ends every watch and tells the listener's connections to go. Further requests are still answered.

@@ -27,8 +27,7 @@ impl ApiServer {
                     Ok(response) => response,
                     Err(status) => response::status(&status, output),
                 };
-                metrics::finish(self, measured, &info, response.status().as_u16());
-                if info.is_long_running() { metrics::hold(self, response) } else { response }
+                metrics::finish(self, measured, &info, response)
             }
             // Before there is anything to negotiate: upstream's `InternalError`.
             Err(why) => {
@@ -98,7 +97,9 @@ impl ApiServer {
         headers: &http::HeaderMap,
     ) -> Result<Arc<UserInfo>, Status> {
         let lookup = self.lookup();
-        let user = self.authenticator.identify(peer, headers, &lookup, self.clock.now())?;
+        let found = self.authenticator.identify(peer, headers, &lookup, self.clock.now());
+        self.metrics.authenticated(found.as_deref().ok());
+        let user = found?;
         let request = authorization::Attributes::from(info);
         authentication::impersonation::impersonate(user, headers, &request, &|user, wanted| {
             self.authorize(user, wanted)
@@ -112,6 +113,7 @@ impl ApiServer {
         attributes: &authorization::Attributes<'_>,
     ) -> Result<(), Status> {
         let decision = self.authorizer.decide(user, attributes);
+        self.metrics.authorized(decision.is_allowed());
         if decision.is_allowed() {
             return Ok(());
         }

@@ -26,7 +26,7 @@ use self::{
     encoding::{Encodings, Form, Frame, Row},
     splice::Message,
 };
-use crate::{conversion, registry::meta};
+use crate::{conversion, metrics::StoreTimes, registry::meta};
 
 pub const ROOT: &str = "/registry";
 
@@ -38,13 +38,16 @@ pub struct Storage {
     leases: Arc<leases::Leases>,
     /// Seconds that Events stay.
     event_ttl: i64,
+    /// How long the store took.
+    pub times: StoreTimes,
 }
 
 impl Storage {
     /// `encoding_bytes`: JSON kept in memory at most; `event_ttl`: how long objects that expire stay.
     pub fn new(store: Store, encoding_bytes: usize, event_ttl: Duration) -> Self {
         let event_ttl = i64::try_from(event_ttl.as_secs()).unwrap_or(i64::MAX);
-        Self { store, encodings: Encodings::new(encoding_bytes), leases: Arc::default(), event_ttl }
+        let times = StoreTimes::default();
+        Self { store, encodings: Encodings::new(encoding_bytes), leases: Arc::default(), event_ttl, times }
     }
 
     /// The store itself, for those who follow it by watch or read keys of their own.
@@ -358,7 +361,10 @@ impl Storage {
             0
         };
         let put = Put { key, value, lease };
-        let answer = self.store.put_if(put, revision).await.map_err(|e| store_error(&e))?;
+        let began = tokio::time::Instant::now();
+        let answer = self.store.put_if(put, revision).await;
+        self.times.observe(if revision == 0 { "create" } else { "update" }, began, answer.is_ok());
+        let answer = answer.map_err(|e| store_error(&e))?;
         Ok(answer.map(|response| response.kv))
     }
 
@@ -369,7 +375,10 @@ impl Storage {
         key: Bytes,
         revision: i64,
     ) -> Result<Result<i64, Option<Arc<KeyValue>>>, Status> {
-        let answer = self.store.delete_if(key, revision).await.map_err(|e| store_error(&e))?;
+        let began = tokio::time::Instant::now();
+        let answer = self.store.delete_if(key, revision).await;
+        self.times.observe("delete", began, answer.is_ok());
+        let answer = answer.map_err(|e| store_error(&e))?;
         Ok(answer.map(|response| response.revision))
     }
 }
