@@ -2,7 +2,7 @@
 //! [`strategic`] (Kubernetes' own, which knows how lists merge).
 //!
 //! All work on values and leave checking and defaulting of the result to the caller. Server-side apply is
-//! not a patch in this sense.
+//! not a patch in this sense: see [`crate::managed_fields`].
 
 pub mod json;
 pub mod merge;
