@@ -1,6 +1,7 @@
 //! GET of a collection: the kept bytes of its objects, strung together.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -91,6 +92,9 @@ pub(super) fn empty(call: &Call<'_>) -> Result<Response<Body>, Status> {
     Ok(response::value(200, &list, output))
 }
 
+/// So many pieces of a protobuf list are made at once.
+const MADE: usize = 32;
+
 /// What a list is made of.
 enum Shape {
     Json,
@@ -144,6 +148,8 @@ struct ListBody {
     done: bool,
     /// Made already, to be sent first.
     pending: Option<Bytes>,
+    /// Pieces that were made to know their length, before those that are still to be made.
+    made: VecDeque<Vec<u8>>,
     gzip: Option<Gzip>,
 }
 
@@ -164,6 +170,7 @@ impl ListBody {
             first: true,
             done: false,
             pending: None,
+            made: VecDeque::new(),
             gzip: None,
         };
         body.head = Some(body.make_head(meta)?);
@@ -171,7 +178,7 @@ impl ListBody {
     }
 
     /// Everything before the first item. A protobuf envelope says first how long it is.
-    fn make_head(&self, meta: &ListMeta) -> Result<Vec<u8>, Status> {
+    fn make_head(&mut self, meta: &ListMeta) -> Result<Vec<u8>, Status> {
         let kind = &self.resource.kind;
         let json = |kind: &str, api_version: &str, more: &str| {
             let head = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\"");
@@ -195,6 +202,13 @@ impl ListBody {
         };
         let meta = meta.to_message();
         let mut length = splice::field_length(meta.len());
+        // What is small enough is put together at once; of the rest only the length is found out first, since
+        // going through thousands of objects twice costs as much again.
+        while self.items.len() > 0 && self.made.len() < MADE {
+            let piece = self.piece(Vec::new())?;
+            length += piece.len();
+            self.made.push_back(piece);
+        }
         for kv in self.items.as_slice() {
             let raw = self.storage.message(self.resource, kv)?;
             let message = Message::new(&raw, kv.mod_revision);
@@ -216,16 +230,15 @@ impl ListBody {
         if self.done {
             return Ok(None);
         }
-        // Lists of little are made in a buffer of little.
-        let mut out = self.head.take().unwrap_or_else(|| Vec::with_capacity(CHUNK + CHUNK / 8));
-        if self.items.len() > 64 {
-            out.reserve(CHUNK + CHUNK / 8);
+        let mut out = self.head.take().unwrap_or_default();
+        match self.made.pop_front() {
+            // A whole piece, or the last.
+            Some(made) if out.is_empty() => out = made,
+            Some(made) => out.extend_from_slice(&made),
+            None => out = self.piece(out)?,
         }
-        while let Some(kv) = self.items.next() {
-            self.item(&kv, &mut out)?;
-            if out.len() >= CHUNK {
-                return Ok(Some(out.into()));
-            }
+        if self.items.len() > 0 || !self.made.is_empty() {
+            return Ok(Some(out.into()));
         }
         self.done = true;
         match self.shape {
@@ -233,6 +246,21 @@ impl ListBody {
             _ => out.extend_from_slice(b"]}\n"),
         }
         Ok(Some(out.into()))
+    }
+
+    /// Adds items up to the size of a piece.
+    fn piece(&mut self, mut out: Vec<u8>) -> Result<Vec<u8>, Status> {
+        // Lists of little are made in a buffer of little.
+        if self.items.len() > 64 {
+            out.reserve(CHUNK + CHUNK / 8);
+        }
+        while let Some(kv) = self.items.next() {
+            self.item(&kv, &mut out)?;
+            if out.len() >= CHUNK {
+                break;
+            }
+        }
+        Ok(out)
     }
 
     fn item(&mut self, kv: &KeyValue, out: &mut Vec<u8>) -> Result<(), Status> {

@@ -341,7 +341,11 @@ impl Storage {
             Ok(value) => crate::registry::strategy::selectable_fields(resource, &value),
             Err(_) => Default::default(),
         };
-        self.encodings.fields(kv, make, read)
+        // Another version names its fields otherwise, so what is kept is the stored version's.
+        match &resource.storage {
+            Some(at) if is_plain(resource, at) => self.encodings.fields(kv, make, read),
+            _ => read(&make()),
+        }
     }
 
     /// Writes if the newest version is still the one of `revision` (0: none). `Ok(Err(newest))` if not.
@@ -415,12 +419,14 @@ fn usual_event(kv: &KeyValue) -> &'static str {
 /// The stored message, if it is the object's in the resource's version as it stands.
 fn stored_message<'a>(resource: &Resource, kv: &'a KeyValue) -> Option<&'a [u8]> {
     let at = resource.storage.as_ref()?;
-    let (api_version, kind) = scan::type_meta(&kv.value)?;
-    let same = is_plain(resource, at)
-        && kind == resource.kind
-        && gvk::split(api_version)
-            .is_ok_and(|(group, version)| group == resource.group && version == resource.version);
-    if same { scan::raw(&kv.value) } else { None }
+    let [api_version, kind, raw] = scan::open(&kv.value)?;
+    let version = match &*resource.group {
+        "" => api_version,
+        group => api_version.strip_prefix(group.as_bytes())?.strip_prefix(b"/")?,
+    };
+    let same =
+        is_plain(resource, at) && kind == resource.kind.as_bytes() && version == resource.version.as_bytes();
+    same.then_some(raw)
 }
 
 fn at_version(at: &Location) -> String {

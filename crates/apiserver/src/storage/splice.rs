@@ -14,7 +14,31 @@ pub struct Message<'a> {
     outer: [&'a [u8]; 2],
     /// Of the metadata: before the version and behind it.
     inner: [&'a [u8]; 2],
-    version: String,
+    version: Digits,
+}
+
+/// A revision as text, without an allocation for each of thousands of objects.
+struct Digits {
+    buffer: [u8; 20],
+    start: usize,
+}
+
+impl Digits {
+    fn new(revision: i64) -> Self {
+        let (mut buffer, mut start, mut rest) = ([0; 20], 20, revision.unsigned_abs());
+        loop {
+            start -= 1;
+            buffer[start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                return Self { buffer, start };
+            }
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
 }
 
 impl<'a> Message<'a> {
@@ -33,11 +57,11 @@ impl<'a> Message<'a> {
             }
             None => [metadata, &[][..]],
         };
-        Self { outer, inner, version: revision.to_string() }
+        Self { outer, inner, version: Digits::new(revision) }
     }
 
     fn metadata_length(&self) -> usize {
-        self.inner[0].len() + field_length(self.version.len()) + self.inner[1].len()
+        self.inner[0].len() + field_length(self.version.as_bytes().len()) + self.inner[1].len()
     }
 
     /// Bytes of the message.
@@ -164,6 +188,13 @@ mod tests {
             let mut out = Vec::new();
             message.write(&mut out);
             assert_eq!(out, [field(1, &field(6, b"1")), raw].concat());
+        }
+    }
+
+    #[test]
+    fn digits() {
+        for revision in [0, 7, 10, 12345, i64::MAX] {
+            assert_eq!(Digits::new(revision).as_bytes(), revision.to_string().as_bytes());
         }
     }
 
