@@ -59,6 +59,7 @@ impl Call<'_> {
             server: self.server,
             user: self.user,
             user_agent: self.user_agent(),
+            verb: &self.info.verb,
             resource: self.resource,
             subresource: &self.info.subresource,
             kind: self.subresource.map_or(&*self.resource.kind, |s| &*s.kind.kind),

@@ -59,6 +59,8 @@ pub struct Scope<'a> {
     pub server: &'a Arc<ApiServer>,
     pub user: &'a UserInfo,
     pub user_agent: &'a str,
+    /// The verb that the request was authorized for: `create`, `update`, `patch`.
+    pub verb: &'a str,
     pub resource: &'static Resource,
     /// Empty for the object itself.
     pub subresource: &'a str,

@@ -1,14 +1,120 @@
-//! Claims of devices: who may look after devices that others use is for the namespace to say (KEP-5018).
+//! Claims of devices: who may look after devices that others use is for the namespace to say (KEP-5018); who may
+//! allocate, and who may speak for a driver, is authorized apart from the status that they write (KEP-4817).
+
+use std::collections::BTreeSet;
 
 use apimachinery::field::{Error, ErrorList, Path};
 use serde_json::Value;
 
-use crate::registry::generic::Scope;
+use crate::{
+    authorization::{Attributes, forbidden},
+    registry::generic::Scope,
+    request::UserInfo,
+};
 
 const LABEL: &str = "resource.kubernetes.io/admin-access";
+const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
+
+/// What a claim's writer lacks.
+pub fn faults(scope: &Scope<'_>, new: &Value, old: Option<&Value>) -> ErrorList {
+    let mut errors = admin_access(scope, new, old);
+    if let (Some(old), "status") = (old, scope.subresource) {
+        let (new, old) = (&new["status"], &old["status"]);
+        let path = Path::new("status");
+        if new["allocation"] != old["allocation"] || new["reservedFor"] != old["reservedFor"] {
+            binding(scope, &path.child("allocation"), &mut errors);
+        }
+        if new["allocation"].is_object() {
+            devices(scope, new, old, &path.child("devices"), &mut errors);
+        }
+    }
+    errors
+}
+
+/// The denial of something that the request does not name, in words; none if it is allowed.
+fn denial(scope: &Scope<'_>, verb: &str, subresource: &str, namespace: &str, name: &str) -> Option<String> {
+    let attributes = Attributes {
+        is_resource: true,
+        verb,
+        group: &scope.resource.group,
+        version: &scope.resource.version,
+        resource: &scope.resource.plural,
+        subresource,
+        namespace,
+        name,
+        ..Attributes::default()
+    };
+    let decision = scope.server.authorizer.decide(scope.user, &attributes);
+    (!decision.is_allowed()).then(|| forbidden(scope.user, &attributes, decision.reason()).message)
+}
+
+/// Allocating and reserving: the scheduler's, for all claims.
+fn binding(scope: &Scope<'_>, path: &Path<'_>, errors: &mut ErrorList) {
+    let verb = scope.verb;
+    if let Some(why) = denial(scope, verb, "binding", "", "") {
+        let why = format!(
+            "changing status.allocation or status.reservedFor requires resource=\"resourceclaims/binding\", \
+             verb=\"{verb}\" permission: {why}"
+        );
+        errors.push(Error::forbidden(path, why));
+    }
+}
+
+/// What is said of devices: their driver's, on any node or on the one where the devices are.
+fn devices(scope: &Scope<'_>, new: &Value, old: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let mut verbs = vec![format!("arbitrary-node:{}", scope.verb)];
+    if is_on(scope.user, allocated_node(&new["allocation"])) {
+        verbs.insert(0, format!("associated-node:{}", scope.verb));
+    }
+    for driver in changed_drivers(new, old) {
+        let denials: Option<Vec<String>> =
+            verbs.iter().map(|verb| denial(scope, verb, "driver", scope.namespace, driver)).collect();
+        if let Some(first) = denials.and_then(|denials| denials.into_iter().next()) {
+            let why = format!(
+                "changing status.devices requires resource=\"resourceclaims/driver\", verb=\"[{}]\" permission: \
+                 {first}",
+                verbs.join(" ")
+            );
+            errors.push(Error::forbidden(path, why));
+        }
+    }
+}
+
+/// Drivers of which something is said anew, otherwise, or no longer.
+fn changed_drivers<'a>(new: &'a Value, old: &'a Value) -> BTreeSet<&'a str> {
+    let all = |status: &'a Value| status["devices"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let added = all(new).iter().filter(|device| !all(old).contains(device));
+    let gone = all(old).iter().filter(|device| !all(new).contains(device));
+    added.chain(gone).map(|device| device["driver"].as_str().unwrap_or_default()).collect()
+}
+
+/// The one node that an allocation is for, if it names one.
+fn allocated_node(allocation: &Value) -> Option<&str> {
+    let only = |list: &'_ Value| {
+        list.as_array().filter(|list| list.len() == 1).and_then(|list| list.first()).cloned()
+    };
+    let term = only(&allocation["nodeSelector"]["nodeSelectorTerms"])?;
+    let field = only(&term["matchFields"])?;
+    let plain = term["matchExpressions"].as_array().is_none_or(Vec::is_empty);
+    if !plain
+        || field["key"] != "metadata.name"
+        || field["operator"] != "In"
+        || only(&field["values"]).is_none()
+    {
+        return None;
+    }
+    allocation.pointer("/nodeSelector/nodeSelectorTerms/0/matchFields/0/values/0")?.as_str()
+}
+
+/// A service account whose token is bound to the node.
+fn is_on(user: &UserInfo, node: Option<&str>) -> bool {
+    let nodes = user.extra.get(NODE_NAME).map(Vec::as_slice).unwrap_or_default();
+    user.name.starts_with("system:serviceaccount:")
+        && node.is_some_and(|node| matches!(nodes, [only] if only == node))
+}
 
 /// Admin access, asked for by a new claim or template, or given by a status.
-pub fn faults(scope: &Scope<'_>, new: &Value, old: Option<&Value>) -> ErrorList {
+fn admin_access(scope: &Scope<'_>, new: &Value, old: Option<&Value>) -> ErrorList {
     let found = match (scope.subresource, old) {
         ("", None) => asked(new),
         ("status", Some(old)) if given(old).is_none() => given(new),
@@ -53,6 +159,39 @@ fn first(list: &Value, part: fn(&Value) -> &Value) -> Option<usize> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn drivers_and_nodes() {
+        let device = |driver: &str, data: i64| json!({"driver": driver, "pool": "p", "device": "d", "data": {"n": data}});
+        let status = |devices: &[Value]| json!({ "devices": devices });
+        let (a, b) = (device("a", 1), device("b", 1));
+        for (new, old, expect) in [
+            (status(&[a.clone()]), status(&[a.clone()]), vec![]),
+            (status(&[a.clone(), b.clone()]), status(&[a.clone()]), vec!["b"]),
+            (status(&[]), status(&[a.clone()]), vec!["a"]),
+            (status(&[device("a", 2), b.clone()]), status(&[b, a]), vec!["a"]),
+        ] {
+            assert_eq!(changed_drivers(&new, &old), expect.into_iter().collect(), "{new} {old}");
+        }
+        let selected = |terms: Value| json!({"nodeSelector": {"nodeSelectorTerms": terms}});
+        let by_name = |values: Value| json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": values}]});
+        for (allocation, expect) in [
+            (json!({}), None),
+            (selected(json!([by_name(json!(["n"]))])), Some("n")),
+            (selected(json!([by_name(json!(["n", "m"]))])), None),
+            (selected(json!([by_name(json!(["n"])), by_name(json!(["m"]))])), None),
+            (selected(json!([{"matchExpressions": [{"key": "a", "operator": "Exists"}]}])), None),
+        ] {
+            assert_eq!(allocated_node(&allocation), expect, "{allocation}");
+        }
+        let mut account = UserInfo::new("system:serviceaccount:ns:driver", &[]);
+        assert!(!is_on(&account, Some("n")));
+        account.extra.insert(NODE_NAME.into(), vec!["n".into()]);
+        assert!(is_on(&account, Some("n")));
+        assert!(!is_on(&account, Some("m")) && !is_on(&account, None));
+        account.name = "jane".into();
+        assert!(!is_on(&account, Some("n")));
+    }
 
     #[test]
     fn where_admin_access_is() {

@@ -30,6 +30,7 @@ pub async fn write_used(
         server,
         user: &user,
         user_agent: "kube-apiserver",
+        verb: "update",
         resource: quotas,
         subresource: "status",
         kind: "ResourceQuota",
