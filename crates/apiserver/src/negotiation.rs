@@ -58,8 +58,17 @@ const STREAM_MEDIA_TYPES: &str =
 
 /// The form of an answer that is not a stream. 406 if the client takes nothing that we have.
 pub fn output(headers: &HeaderMap, query: &Query) -> Result<Output, Status> {
-    let accept = accept_header(headers);
-    match negotiate(&accept) {
+    chosen(headers, query, |_| true)
+}
+
+/// The form of an answer that is neither a row nor metadata: reviews, tokens, bindings. Clauses that ask for
+/// such a form do not fit (upstream: the storage has no table convertor).
+pub fn plain(headers: &HeaderMap, query: &Query) -> Result<Output, Status> {
+    chosen(headers, query, |transform| transform == Transform::None)
+}
+
+fn chosen(headers: &HeaderMap, query: &Query, fits: fn(Transform) -> bool) -> Result<Output, Status> {
+    match negotiate_among(&accept_header(headers), fits) {
         Some((format, transform, by_parameter)) => {
             Ok(Output { format, transform, pretty: by_parameter || pretty(headers, query) })
         }
@@ -132,6 +141,10 @@ fn pretty(headers: &HeaderMap, query: &Query) -> bool {
 
 /// The best clause of an `Accept` header, and whether it asks for indentation itself.
 fn negotiate(accept: &str) -> Option<(Format, Transform, bool)> {
+    negotiate_among(accept, |_| true)
+}
+
+fn negotiate_among(accept: &str, fits: fn(Transform) -> bool) -> Option<(Format, Transform, bool)> {
     if accept.is_empty() {
         return Some((Format::Json, Transform::None, false));
     }
@@ -148,7 +161,7 @@ fn negotiate(accept: &str) -> Option<(Format, Transform, bool)> {
         _ => 0,
     };
     clauses.sort_by(|(qa, a), (qb, b)| qb.total_cmp(qa).then(rank(a).cmp(&rank(b))));
-    clauses.into_iter().find_map(|(_, clause)| clause_output(clause))
+    clauses.into_iter().filter_map(|(_, clause)| clause_output(clause)).find(|(_, form, _)| fits(*form))
 }
 
 fn quality(clause: &str) -> f32 {
@@ -203,6 +216,19 @@ fn clause_output(clause: &str) -> Option<(Format, Transform, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_review_is_no_row_of_a_table() {
+        for (accept, fits) in [
+            ("application/json;as=Table;v=v1;g=meta.k8s.io", false),
+            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", true),
+            ("application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io", false),
+            ("*/*", true),
+        ] {
+            let found = negotiate_among(accept, |form| form == Transform::None);
+            assert_eq!(found.is_some(), fits, "{accept}");
+        }
+    }
 
     #[test]
     fn accept() {

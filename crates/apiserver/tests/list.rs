@@ -261,3 +261,32 @@ async fn every_form_of_a_list() {
     let wrong = of_meta("application/json", "PartialObjectMetadata");
     assert_eq!(w.send("GET", MAPS, &[("accept", &wrong)], vec![]).await.fault().0, 406);
 }
+
+/// Either group names an Event's fields in its own way, whichever was asked first.
+#[tokio::test]
+async fn selectors_of_events_in_both_groups() {
+    let w = World::new().await;
+    let (core, events) = ("/api/v1/namespaces/default/events", "/apis/events.k8s.io/v1/namespaces/default/events");
+    let event = json!({
+        "metadata": {"name": "e"}, "eventTime": "2026-01-01T00:00:00.000000Z", "action": "a", "reason": "r",
+        "type": "Normal", "reportingController": "c", "reportingInstance": "i",
+        "regarding": {"namespace": "default", "name": "n"},
+    });
+    w.post(events, event).await.ok();
+    let table = [
+        (core, "source", Some("c")),
+        (events, "reportingController", Some("c")),
+        (core, "reportingComponent", Some("c")),
+        (events, "regarding.name", Some("n")),
+        (core, "involvedObject.name", Some("n")),
+        (core, "regarding.name", None),
+        (events, "source", None),
+    ];
+    for (path, field, value) in table {
+        let answer = w.get(&format!("{path}?fieldSelector={field}%3D{}", value.unwrap_or("x"))).await;
+        match value {
+            Some(_) => assert_eq!(names(&answer.ok()), ["e"], "{path} {field}"),
+            None => assert_eq!(answer.fault().0, 400, "{path} {field}"),
+        }
+    }
+}

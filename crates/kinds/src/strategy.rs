@@ -51,7 +51,8 @@ pub struct Strategy {
     pub allow_create_on_update: bool,
     pub allow_unconditional_update: bool,
     /// Fields besides `metadata.name` and `metadata.namespace` that field selectors may name, with the JSON
-    /// pointer that each reads and the value of an absent one.
+    /// pointer that each reads (several with `|` between them: the first that is not empty) and the value of an
+    /// absent one.
     pub selectable: &'static [(&'static str, &'static str, &'static str)],
     pub garbage_collection: GarbageCollection,
     /// A deletion that is done answers with the object instead of a Status.

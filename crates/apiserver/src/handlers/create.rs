@@ -7,7 +7,8 @@ use super::{Call, body, options::WriteOptions};
 use crate::{negotiation, registry, registry::meta, server::Body};
 
 pub(super) async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
-    let output = negotiation::output(&call.headers, call.query)?;
+    let output = if call.resource.storage.is_some() { negotiation::output } else { negotiation::plain };
+    let output = output(&call.headers, call.query)?;
     negotiation::input(&call.headers)?;
     let bytes = body::read(call, body).await?;
     let options = WriteOptions::parse(call.query, "CreateOptions")?;

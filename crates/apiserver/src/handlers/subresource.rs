@@ -13,7 +13,7 @@ use crate::{
 
 /// POST to `pods/binding`, `pods/eviction`, `serviceaccounts/token`.
 pub(super) async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
-    let output = negotiation::output(&call.headers, call.query)?;
+    let output = negotiation::plain(&call.headers, call.query)?;
     let bytes = body::read(call, body).await?;
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
     let mut object = call.decode(&bytes, call.expected()?, options.field_validation)?;

@@ -141,14 +141,13 @@ pub fn selectable_fields(resource: &Resource, object: &Value) -> BTreeMap<String
     let mut fields: BTreeMap<String, String> = of(resource)
         .selectable
         .iter()
-        .map(|(field, pointer, absent)| {
-            let text = match object.pointer(pointer) {
-                None | Some(Value::Null) => (*absent).to_owned(),
-                Some(Value::String(text)) if text.is_empty() => (*absent).to_owned(),
-                Some(Value::String(text)) => text.clone(),
-                Some(other) => other.to_string(),
-            };
-            ((*field).to_owned(), text)
+        .map(|(field, pointers, absent)| {
+            let text = pointers.split('|').find_map(|pointer| match object.pointer(pointer)? {
+                Value::Null => None,
+                Value::String(text) => (!text.is_empty()).then(|| text.clone()),
+                other => Some(other.to_string()),
+            });
+            ((*field).to_owned(), text.unwrap_or_else(|| (*absent).to_owned()))
         })
         .collect();
     fields.insert("metadata.name".into(), meta::name(object).into());

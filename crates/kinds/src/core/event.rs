@@ -24,7 +24,7 @@ pub const STRATEGY: Strategy = Strategy {
         ("involvedObject.fieldPath", "/involvedObject/fieldPath", ""),
         ("reason", "/reason", ""),
         ("reportingComponent", "/reportingComponent", ""),
-        ("source", "/source/component", ""),
+        ("source", "/source/component|/reportingComponent", ""),
         ("type", "/type", ""),
     ],
     ..GENERIC
