@@ -238,3 +238,24 @@ async fn nodes_out_of_reach() {
     bind(&w, "p", "gone").await.ok();
     assert_eq!(w.get(&format!("{PODS}/p/log")).await.fault().2, r#"nodes "gone" not found"#);
 }
+
+/// The engine's part of the pod's other ways in: who may be read and written through them, and what stays.
+#[tokio::test]
+async fn containers_added_and_resized() {
+    let w = World::new().await;
+    w.post(PODS, pod("p")).await.ok();
+    bind(&w, "p", "n1").await.ok();
+    let path = format!("{PODS}/p/ephemeralcontainers");
+    assert_eq!(w.get(&path).await.ok()["kind"], "Pod");
+    let added = json!({"metadata": {"labels": {"no": "way"}}, "spec": {"ephemeralContainers": [
+        {"name": "e", "image": "i", "targetContainerName": "c"}], "activeDeadlineSeconds": 5}});
+    let now = w.patch("strategic-merge", &path, added).await.ok();
+    assert_eq!(now["spec"]["ephemeralContainers"][0]["name"], "e");
+    assert_eq!(now["spec"]["activeDeadlineSeconds"], Value::Null);
+    let path = format!("{PODS}/p/resize");
+    assert_eq!(w.get(&path).await.ok()["kind"], "Pod");
+    let fault = w.post(&path, json!({})).await.code;
+    assert_eq!(fault, 405);
+    let missing = w.patch("merge", &format!("{PODS}/q/resize"), json!({})).await.fault();
+    assert_eq!((missing.0, &*missing.2), (404, "pods \"q\" not found"));
+}

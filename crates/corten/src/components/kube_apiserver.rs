@@ -11,8 +11,8 @@ use apiserver::authentication::request_header;
 use apiserver::authorization::Mode;
 use apiserver::server::{Config, Served, features::Gates};
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 
+use super::kube_apiserver_admission::AdmissionFlags;
 use super::kube_apiserver_other::Other;
 use super::{Common, duration, execute, read};
 use crate::certificates::Pair;
@@ -43,9 +43,8 @@ pub struct Flags {
     /// true is the only value built
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     allow_privileged: bool,
-    /// Plugins that must be on; those that are built are
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = PossibleValuesParser::new(apiserver::admission::names()))]
-    enable_admission_plugins: Vec<String>,
+    #[command(flatten)]
+    admission: AdmissionFlags,
     /// Versions and resources to turn on or off: api/all, api/ga, api/beta, api/alpha, group/version,
     /// group/version/resource
     #[arg(long, value_name = "KEY=BOOL,...", default_value = "")]
@@ -229,6 +228,7 @@ fn tune(flags: &Flags, config: &mut Config) -> Result<()> {
     let gates = Gates::parse(&flags.feature_gates.join(",")).context("--feature-gates")?;
     config.served = Served::parse(&flags.runtime_config.join(","), &gates).context("--runtime-config")?;
     config.gates = gates;
+    config.admission = flags.admission.chain()?;
     config.authorization = flags.authentication.authorization_mode.clone();
     config.node_ports = flags.service_node_port_range;
     config.kubelet_port = flags.kubelet.kubelet_port;

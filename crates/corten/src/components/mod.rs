@@ -4,6 +4,7 @@
 mod configuration;
 mod health;
 pub mod kube_apiserver;
+mod kube_apiserver_admission;
 mod kube_apiserver_other;
 pub mod kube_controller_manager;
 pub mod kube_proxy;

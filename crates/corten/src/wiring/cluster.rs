@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use api::core::v1::Node;
+use apiserver::admission::{Chain, configuration::Configuration};
 use client::{Informer, ListParams, SharedInformers};
 use controllers::Controllers;
 use scheduler::Scheduler;
@@ -18,6 +19,9 @@ use crate::certificates::{self, store::write_file};
 use crate::cluster::directory::Settings;
 use crate::cluster::{Directory, kubeconfig};
 use crate::commands::up::Progress;
+
+/// Admission plugins that are off as long as the controllers are not built which take their finalizers off again.
+const WITHOUT: [&str; 1] = ["StorageObjectInUseProtection"];
 
 /// A cluster that runs. [`Cluster::run`] waits for its end and takes it apart in order.
 pub struct Cluster {
@@ -101,7 +105,10 @@ async fn begin(
         }),
         kubelet_address_types: Vec::new(),
     };
-    let server = api_server::build(options, opened.store.clone(), &world)?;
+    let server = api_server::build_with(options, opened.store.clone(), &world, |config| {
+        config.admission = Chain::new(&[], &WITHOUT, Configuration::default());
+        Ok(())
+    })?;
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.secure_port));
     let serving = api_server::start(server.clone(), address, identities.api_server.clone()).await?;
     progress.say(&format!("API server on port {}", settings.secure_port));
