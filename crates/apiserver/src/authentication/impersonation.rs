@@ -232,6 +232,9 @@ fn fault(key: &str, values: &[String]) -> Option<String> {
 mod tests {
     use super::*;
 
+    /// Who asks, with which headers, what is allowed, and who comes out of it.
+    type Case<'a> = (&'a UserInfo, &'a [(&'static str, &'a str)], &'a [&'a str], Result<&'a str, &'a str>);
+
     #[test]
     fn modes() {
         let pods = Attributes { is_resource: true, verb: "list", resource: "pods", ..Attributes::default() };
@@ -258,7 +261,7 @@ mod tests {
         let node = ("impersonate-user", "system:node:a");
         let account = ("impersonate-user", "system:serviceaccount:ns:x");
         let denied = "cannot impersonate-on:user-info:list resource \"pods\"";
-        let table: [(&UserInfo, &[(&'static str, &str)], &[&str], Result<&str, &str>); 15] = [
+        let table: [Case<'_>; 15] = [
             (&jane, &[], &[], Ok("jane system:authenticated")),
             (&jane, &[joe], OLD, Ok("joe system:authenticated")),
             (&jane, &[joe, g, ("impersonate-uid", "7")], OLD, Ok("joe g,system:authenticated")),

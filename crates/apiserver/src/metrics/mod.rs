@@ -118,6 +118,9 @@ struct Counters {
     open: Gauge,
 }
 
+/// How a health check went last, and how often well and badly.
+type Checked = (bool, u64, u64);
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -134,7 +137,7 @@ pub struct Metrics {
     read_only: Gauge,
     known: RwLock<HashMap<u64, Arc<Counters>>>,
     /// By page and check: how it went last, and how often well and badly.
-    checks: Mutex<BTreeMap<(String, String), (bool, u64, u64)>>,
+    checks: Mutex<BTreeMap<(String, String), Checked>>,
 }
 
 impl Default for Metrics {

@@ -8,6 +8,7 @@
 mod paths;
 mod schemas;
 mod v2;
+mod v2_paths;
 
 use std::io::{self, Read as _, Write as _};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -66,6 +67,7 @@ impl Documents {
             hash.update(include_str!("enums.txt"));
             hash.update(include_str!("paths.rs"));
             hash.update(include_str!("v2.rs"));
+            hash.update(include_str!("v2_paths.rs"));
             for text in api::table_texts() {
                 hash.update(text);
             }
@@ -119,8 +121,7 @@ fn write(resources: &[&Resource]) -> io::Result<Vec<u8>> {
     let mut out = GzEncoder::new(Vec::new(), Compression::default());
     out.write_all(br#"{"openapi":"3.0.0","info":{"title":"Kubernetes","version":"unversioned"},"paths":{"#)?;
     let mut separator = "";
-    let version = resources.first().map(|r| paths::of_version(r));
-    for (path, item) in version.into_iter().chain(resources.iter().flat_map(|r| paths::of(r))) {
+    for (path, item) in paths::all(resources) {
         write!(out, "{separator}{}:{item}", Value::from(path))?;
         separator = ",";
     }

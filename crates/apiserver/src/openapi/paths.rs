@@ -157,8 +157,18 @@ fn type_name(id: apimachinery::schema::TypeId) -> &'static str {
     &api::schema()[id].name
 }
 
+/// The paths of these resources, each version's own path before those of its resources.
+pub fn all<'a>(resources: &'a [&'a Resource]) -> impl Iterator<Item = (String, Value)> + 'a {
+    let mut last = None;
+    resources.iter().flat_map(move |r| {
+        let version = (&*r.group, &*r.version);
+        let begins = last.replace(version) != Some(version);
+        begins.then(|| of_version(r)).into_iter().chain(of(r))
+    })
+}
+
 /// The path of a version itself, which lists its resources.
-pub fn of_version(r: &Resource) -> (String, Value) {
+fn of_version(r: &Resource) -> (String, Value) {
     let path = match &*r.group {
         "" => format!("/api/{}/", r.version),
         group => format!("/apis/{group}/{}/", r.version),
@@ -175,7 +185,7 @@ pub fn of_version(r: &Resource) -> (String, Value) {
 }
 
 /// Every path of a resource and its subresources, with its operations.
-pub fn of(r: &Resource) -> Vec<(String, Value)> {
+fn of(r: &Resource) -> Vec<(String, Value)> {
     let base = match &*r.group {
         "" => format!("/api/{}", r.version),
         group => format!("/apis/{group}/{}", r.version),

@@ -1,4 +1,4 @@
-//! `/openapi/v2`: the types of everything that is served, in one document, as JSON and as gnostic's protobuf
+//! `/openapi/v2`: everything that is served in one document, as JSON and as gnostic's protobuf
 //! (`openapiv2/OpenAPIv2.proto`), which is what kubectl reads. Made on each demand, type by type.
 
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, Response, header};
 use serde_json::{Map, Value};
 
-use super::{Documents, schemas};
+use super::{Documents, paths, schemas, v2_paths};
 use crate::response;
 use crate::server::{Body, Served};
 
@@ -67,6 +67,13 @@ fn write(resources: &[&Resource], protobuf: bool, out: &mut impl Write) -> io::R
         let mut head = Message::default();
         head.text(1, "2.0").message(2, &info).message(8, &Message::default());
         out.write_all(&head.0)?;
+        for (path, item) in paths::all(resources) {
+            let mut one = Message::default();
+            one.message(2, &v2_paths::named_item(&path, &v2_paths::item(item)));
+            let mut piece = Message::default();
+            piece.message(8, &one);
+            out.write_all(&piece.0)?;
+        }
         // A message that comes in several pieces is put together by whoever reads it.
         return schemas::each(resources, |name, schema| {
             let mut definitions = Message::default();
@@ -76,9 +83,13 @@ fn write(resources: &[&Resource], protobuf: bool, out: &mut impl Write) -> io::R
             out.write_all(&piece.0)
         });
     }
-    out.write_all(
-        br#"{"swagger":"2.0","info":{"title":"Kubernetes","version":"v1.36.2"},"paths":{},"definitions":{"#,
-    )?;
+    out.write_all(br#"{"swagger":"2.0","info":{"title":"Kubernetes","version":"v1.36.2"},"paths":{"#)?;
+    let mut separator = "";
+    for (path, item) in paths::all(resources) {
+        write!(out, "{separator}{}:{}", Value::from(path), v2_paths::item(item))?;
+        separator = ",";
+    }
+    out.write_all(br#"},"definitions":{"#)?;
     let mut separator = "";
     schemas::each(resources, |name, schema| {
         write!(out, "{separator}{}:{}", Value::from(name), older(schema))?;
@@ -89,7 +100,7 @@ fn write(resources: &[&Resource], protobuf: bool, out: &mut impl Write) -> io::R
 }
 
 /// A schema of v3 as v2 says it: references beside other words, and one type where v3 allows several.
-fn older(schema: Value) -> Value {
+pub fn older(schema: Value) -> Value {
     let Value::Object(fields) = schema else { return schema };
     let mut out = Map::new();
     for (key, value) in fields {
@@ -117,7 +128,7 @@ fn older(schema: Value) -> Value {
 
 /// Bytes of a protobuf message.
 #[derive(Default)]
-struct Message(Vec<u8>);
+pub struct Message(pub Vec<u8>);
 
 impl Message {
     fn varint(&mut self, mut value: usize) {
@@ -135,16 +146,25 @@ impl Message {
         self
     }
 
-    fn text(&mut self, tag: usize, text: &str) -> &mut Self {
+    pub fn text(&mut self, tag: usize, text: &str) -> &mut Self {
         self.bytes(tag, text.as_bytes())
     }
 
-    fn message(&mut self, tag: usize, message: &Message) -> &mut Self {
+    pub fn message(&mut self, tag: usize, message: &Message) -> &mut Self {
         self.bytes(tag, &message.0)
     }
 
+    /// A boolean, left out when false.
+    pub fn flag(&mut self, tag: usize, on: bool) -> &mut Self {
+        if on {
+            self.varint(tag << 3);
+            self.varint(1);
+        }
+        self
+    }
+
     /// gnostic's `Any`: the value as YAML, and JSON is YAML.
-    fn any(&mut self, tag: usize, value: &Value) -> &mut Self {
+    pub fn any(&mut self, tag: usize, value: &Value) -> &mut Self {
         let mut any = Message::default();
         any.text(2, &value.to_string());
         self.message(tag, &any)
@@ -158,7 +178,7 @@ fn named(name: &str, schema: &Value) -> Message {
 }
 
 /// gnostic's `Schema`.
-fn encode(schema: &Value) -> Message {
+pub fn encode(schema: &Value) -> Message {
     let mut out = Message::default();
     for (key, value) in schema.as_object().into_iter().flatten() {
         let text = value.as_str().unwrap_or_default();

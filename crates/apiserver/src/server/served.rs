@@ -16,8 +16,11 @@ const GATED: [(&str, &str, &str); 5] = [
     ("storagemigration.k8s.io", "storageversionmigrations", "StorageVersionMigrator"),
 ];
 
+/// A key, and the versions that it is about.
+type Class = (&'static str, fn(&str) -> bool);
+
 /// Keys for many versions at once, in the order in which they count.
-const CLASSES: [(&str, fn(&str) -> bool); 4] = [
+const CLASSES: [Class; 4] = [
     ("api/all", |_| true),
     ("api/ga", |version| !version.contains("alpha") && !version.contains("beta")),
     ("api/beta", |version| version.contains("beta")),

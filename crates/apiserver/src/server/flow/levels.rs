@@ -146,7 +146,7 @@ impl Levels {
                 .collect()
         };
         const P: &str = "apiserver_flowcontrol_";
-        let limits: [(&str, &str, fn(&Room) -> u32); 3] = [
+        let limits: [Limit; 3] = [
             (
                 "nominal_limit_seats",
                 "[BETA] Nominal number of execution seats configured for each priority level",
@@ -207,6 +207,9 @@ impl Levels {
         );
     }
 }
+
+/// A metric's name, what it says, and where it stands.
+type Limit = (&'static str, &'static str, fn(&Room) -> u32);
 
 /// A waiter that may be dropped while it waits.
 struct Abandoned<'a> {
