@@ -149,3 +149,174 @@ fn endpoint_port(map: &mut Map<String, Value>) {
     }
     set(map, "protocol", "TCP");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an object has beside what it was given, at a JSON pointer.
+    fn check(at: (&str, &str, &str), pointer: &str, given: Value, expect: Value) {
+        let (group, version, kind) = at;
+        let id = api::object_type(group, version, kind).expect("a built-in kind");
+        let mut object = given.clone();
+        for _ in 0..2 {
+            crate::defaults::apply(id, &mut object);
+            assert_eq!(object.pointer(pointer), Some(&expect), "{kind} {given}");
+        }
+    }
+
+    /// Upstream's `pkg/apis/apps/v1/defaults_test.go`
+    #[test]
+    fn workloads() {
+        let daemon_set = ("apps", "v1", "DaemonSet");
+        let rolling = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}});
+        check(
+            daemon_set,
+            "/spec",
+            json!({"spec": {}}),
+            json!({"revisionHistoryLimit": 10, "updateStrategy": rolling}),
+        );
+        check(
+            daemon_set,
+            "/spec/updateStrategy",
+            json!({"spec": {"updateStrategy": {"type": "OnDelete"}}}),
+            json!({"type": "OnDelete"}),
+        );
+        let stateful_set = ("apps", "v1", "StatefulSet");
+        let keep = json!({"whenDeleted": "Retain", "whenScaled": "Retain"});
+        check(
+            stateful_set,
+            "/spec",
+            json!({"spec": {}}),
+            json!({"podManagementPolicy": "OrderedReady", "replicas": 1, "revisionHistoryLimit": 10,
+                "persistentVolumeClaimRetentionPolicy": keep,
+                "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}}),
+        );
+        check(
+            stateful_set,
+            "/spec/updateStrategy",
+            json!({"spec": {"updateStrategy": {"type": "RollingUpdate"}}}),
+            json!({"type": "RollingUpdate"}),
+        );
+        check(
+            stateful_set,
+            "/spec/persistentVolumeClaimRetentionPolicy",
+            json!({"spec": {"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete"}}}),
+            json!({"whenDeleted": "Retain", "whenScaled": "Delete"}),
+        );
+        check(("apps", "v1", "ReplicaSet"), "/spec", json!({"spec": {}}), json!({"replicas": 1}));
+        check(
+            ("apps", "v1", "Deployment"),
+            "/spec/strategy",
+            json!({"spec": {"strategy": {"type": "Recreate"}}}),
+            json!({"type": "Recreate"}),
+        );
+    }
+
+    /// Upstream's `pkg/apis/batch/v1/defaults_test.go`
+    #[test]
+    fn batch() {
+        let job = |spec: Value, pointer: &str, expect: Value| {
+            check(("batch", "v1", "Job"), pointer, json!({"spec": spec}), expect);
+        };
+        job(
+            json!({}),
+            "/spec",
+            json!({"completions": 1, "parallelism": 1, "backoffLimit": 6, "completionMode": "NonIndexed",
+                "suspend": false, "podReplacementPolicy": "TerminatingOrFailed", "manualSelector": false}),
+        );
+        job(
+            json!({"parallelism": 2, "backoffLimitPerIndex": 1, "podFailurePolicy": {"rules": [{"onPodConditions": [{"type": "x"}]}]}}),
+            "/spec",
+            json!({"parallelism": 2, "backoffLimit": 2_147_483_647, "backoffLimitPerIndex": 1, "completionMode": "NonIndexed",
+                "suspend": false, "podReplacementPolicy": "Failed", "manualSelector": false,
+                "podFailurePolicy": {"rules": [{"onPodConditions": [{"type": "x", "status": "True"}]}]}}),
+        );
+        let labelled = json!({"template": {"metadata": {"labels": {"a": "b"}}}});
+        job(labelled.clone(), "/metadata/labels", json!({"a": "b"}));
+        check(
+            ("batch", "v1", "Job"),
+            "/metadata/labels",
+            json!({"metadata": {"labels": {"c": "d"}}, "spec": labelled}),
+            json!({"c": "d"}),
+        );
+        check(
+            ("batch", "v1", "CronJob"),
+            "/spec",
+            json!({"spec": {"jobTemplate": {"spec": {}}}}),
+            json!({"concurrencyPolicy": "Allow", "suspend": false, "successfulJobsHistoryLimit": 3,
+                "failedJobsHistoryLimit": 1, "jobTemplate": {"spec": {}}}),
+        );
+    }
+
+    /// Upstream's `pkg/apis/autoscaling/v2/defaults_test.go`
+    #[test]
+    fn autoscalers() {
+        let v2 = ("autoscaling", "v2", "HorizontalPodAutoscaler");
+        check(
+            ("autoscaling", "v1", "HorizontalPodAutoscaler"),
+            "/spec",
+            json!({"spec": {}}),
+            json!({"minReplicas": 1}),
+        );
+        let cpu = json!({"type": "Resource", "resource": {"name": "cpu",
+            "target": {"type": "Utilization", "averageUtilization": 80}}});
+        check(v2, "/spec", json!({"spec": {"minReplicas": 3}}), json!({"minReplicas": 3, "metrics": [cpu]}));
+        let (pods, percent) = (
+            json!({"type": "Pods", "value": 4, "periodSeconds": 15}),
+            json!({"type": "Percent", "value": 100, "periodSeconds": 15}),
+        );
+        check(
+            v2,
+            "/spec/behavior",
+            json!({"spec": {"behavior": {}}}),
+            json!({"scaleUp": {"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": [pods, percent]},
+                "scaleDown": {"selectPolicy": "Max", "policies": [percent]}}),
+        );
+        check(
+            v2,
+            "/spec/behavior/scaleDown",
+            json!({"spec": {"behavior": {"scaleDown": {"selectPolicy": "Min", "policies": [pods], "tolerance": "0.1"}}}}),
+            json!({"selectPolicy": "Min", "policies": [pods], "tolerance": "0.1"}),
+        );
+    }
+
+    /// Upstream's `pkg/apis/networking/v1/defaults_test.go` and those of discovery and rbac
+    #[test]
+    fn network_and_roles() {
+        let policy = |spec: Value, pointer: &str, expect: Value| {
+            check(("networking.k8s.io", "v1", "NetworkPolicy"), pointer, json!({"spec": spec}), expect);
+        };
+        policy(json!({}), "/spec/policyTypes", json!(["Ingress"]));
+        policy(json!({"egress": [{}]}), "/spec/policyTypes", json!(["Ingress", "Egress"]));
+        policy(json!({"egress": [{}], "policyTypes": ["Egress"]}), "/spec/policyTypes", json!(["Egress"]));
+        policy(
+            json!({"ingress": [{"ports": [{"port": 1}]}]}),
+            "/spec/ingress/0/ports/0/protocol",
+            json!("TCP"),
+        );
+        let class = ("networking.k8s.io", "v1", "IngressClass");
+        check(
+            class,
+            "/spec",
+            json!({"spec": {"parameters": {}}}),
+            json!({"parameters": {"scope": "Cluster"}}),
+        );
+        check(class, "/spec", json!({"spec": {}}), json!({}));
+        let slice = ("discovery.k8s.io", "v1", "EndpointSlice");
+        check(slice, "/ports", json!({"ports": [{}]}), json!([{"name": "", "protocol": "TCP"}]));
+        let group = "rbac.authorization.k8s.io";
+        check(
+            (group, "v1", "RoleBinding"),
+            "/subjects",
+            json!({"roleRef": {}, "subjects": [{"kind": "User"}, {"kind": "Group", "apiGroup": "x"}, {"kind": "ServiceAccount"}]}),
+            json!([{"kind": "User", "apiGroup": group}, {"kind": "Group", "apiGroup": "x"}, {"kind": "ServiceAccount"}]),
+        );
+        check(
+            (group, "v1", "ClusterRoleBinding"),
+            "/roleRef",
+            json!({"roleRef": {}}),
+            json!({"apiGroup": group}),
+        );
+    }
+}
