@@ -6,41 +6,41 @@
 //! the time.
 
 mod admissionregistration;
-pub mod autoscaling;
-mod policy;
-mod networking;
-mod discovery;
-mod events;
-mod coordination;
-mod storagemigration;
-mod internal;
-mod authorization;
 mod apiextensions;
-mod apps;
-mod batch;
 mod apiregistration;
+mod apps;
+mod authorization;
+pub mod autoscaling;
+mod batch;
 mod certificates;
 mod check;
 pub mod columns;
+mod coordination;
 pub mod core;
 pub mod cron;
 pub mod defaults;
+mod discovery;
+mod events;
 mod flowcontrol;
-mod meta;
-mod webhook;
+mod internal;
 mod ip;
+mod meta;
+mod networking;
 mod node;
 pub mod pod;
 pub mod pod_security;
 pub mod pod_template;
+mod policy;
 pub mod quota;
 mod rbac;
 mod resource;
-mod scheduling;
-mod storage;
 #[cfg(test)]
 mod rows;
+mod scheduling;
+mod storage;
+mod storagemigration;
 pub mod strategy;
+mod webhook;
 mod workload;
 
 pub use columns::columns;
