@@ -163,13 +163,13 @@ mod tests {
     #[test]
     fn drivers_and_nodes() {
         let device = |driver: &str, data: i64| json!({"driver": driver, "pool": "p", "device": "d", "data": {"n": data}});
-        let status = |devices: &[Value]| json!({ "devices": devices });
-        let (a, b) = (device("a", 1), device("b", 1));
+        let status = |devices: &[&Value]| json!({ "devices": devices });
+        let (a, changed, b) = (device("a", 1), device("a", 2), device("b", 1));
         for (new, old, expect) in [
-            (status(&[a.clone()]), status(&[a.clone()]), vec![]),
-            (status(&[a.clone(), b.clone()]), status(&[a.clone()]), vec!["b"]),
-            (status(&[]), status(&[a.clone()]), vec!["a"]),
-            (status(&[device("a", 2), b.clone()]), status(&[b, a]), vec!["a"]),
+            (status(&[&a]), status(&[&a]), vec![]),
+            (status(&[&a, &b]), status(&[&a]), vec!["b"]),
+            (status(&[]), status(&[&a]), vec!["a"]),
+            (status(&[&changed, &b]), status(&[&b, &a]), vec!["a"]),
         ] {
             assert_eq!(changed_drivers(&new, &old), expect.into_iter().collect(), "{new} {old}");
         }

@@ -4,6 +4,9 @@ mod bundle;
 pub mod pem;
 mod request;
 
+use apimachinery::field::Path;
+
+use crate::meta::{keep_for_status, unchanged};
 use crate::strategy::{GENERIC, Strategy};
 
 /// Who asked for a certificate is written by the server, who knows it.
@@ -25,10 +28,29 @@ pub fn strategy(kind: &str) -> Option<&'static Strategy> {
         selectable: &[("spec.signerName", "/spec/signerName", "")],
         ..GENERIC
     };
-    const CONDITIONAL: Strategy = Strategy { allow_unconditional_update: false, ..GENERIC };
+    const POD_REQUEST: Strategy = Strategy {
+        allow_unconditional_update: false,
+        prepare_for_update: |new, old, subresource| {
+            if subresource == "status" {
+                keep_for_status(new, old);
+            }
+        },
+        validate_update: |new, old, subresource, errors| {
+            if subresource.is_empty() {
+                unchanged(&new["spec"], &old["spec"], &Path::new("spec"), errors);
+            }
+        },
+        selectable: &[
+            ("spec.nodeName", "/spec/nodeName", ""),
+            ("spec.podName", "/spec/podName", ""),
+            ("spec.signerName", "/spec/signerName", ""),
+        ],
+        ..GENERIC
+    };
     Some(match kind {
         "CertificateSigningRequest" => &REQUEST,
         "ClusterTrustBundle" => &BUNDLE,
-        _ => &CONDITIONAL,
+        "PodCertificateRequest" => &POD_REQUEST,
+        _ => return None,
     })
 }
