@@ -419,7 +419,8 @@ impl Machine {
                  cgroupRoot: /corten-five-{pid}\npodLogsDir: {logs}\n\
                  containerRuntimeEndpoint: {endpoint}\n\
                  tlsCertFile: {cert}\ntlsPrivateKeyFile: {key}\n\
-                 rotateCertificates: true\ncgroupDriver: cgroupfs\n",
+                 rotateCertificates: true\ncgroupDriver: cgroupfs\n\
+                 evictionHard: {{memory.available: 100Mi, nodefs.available: 1%, nodefs.inodesFree: 1%}}\n",
                 address = self.address,
                 port = free_port(self.address),
                 ca = self.path("ca.crt"),
@@ -443,9 +444,9 @@ impl Machine {
     }
 
     /// Approves the one certificate request that nobody has signed, and signs it for so many seconds, in place of
-    /// the controllers for it.
+    /// the controllers for it. Answers who asked.
     #[track_caller]
-    fn sign(&self, seconds: i64) {
+    fn sign(&self, seconds: i64) -> String {
         let request = eventually("a certificate request", || {
             let all: Value = serde_json::from_str(&self.kubectl("get csr -o json")?).unwrap();
             let mut all = all["items"].as_array().unwrap().iter();
@@ -470,6 +471,7 @@ impl Machine {
         self.write("csr.json", &approved.to_string());
         let path = format!("/apis/certificates.k8s.io/v1/certificatesigningrequests/{name}/status");
         self.kubectl(&format!("replace --raw {path} -f {}", self.path("csr.json"))).unwrap();
+        approved["spec"]["username"].as_str().unwrap_or_default().to_owned()
     }
 
     fn proxy(&mut self, healthz: u16, metrics: u16) {
@@ -574,8 +576,8 @@ fn five_programs() {
     m.proxy(ports[2], ports[3]);
 
     step("the kubelet's certificate: asked for, and at once renewed since it lasts so little");
-    m.sign(60);
-    m.sign(86_400);
+    assert_eq!(m.sign(60), "system:bootstrap:abcdef");
+    assert_eq!(m.sign(86_400), format!("system:node:{NODE}"));
     let current = m.dir.join("pki/kubelet-client-current.pem");
     eventually("the link leads to the second certificate", || {
         let files = std::fs::read_dir(m.dir.join("pki")).unwrap().count();

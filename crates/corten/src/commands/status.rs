@@ -53,7 +53,12 @@ async fn ask(kubeconfig: &std::path::Path) -> Result<bool> {
         let condition = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
         let name = node.metadata.name.as_deref().unwrap_or_default();
         match condition {
-            Some(condition) if condition.status == "True" => println!("node        {name}: Ready"),
+            Some(condition) if condition.status == "True" => {
+                println!("node        {name}: Ready");
+                for pressure in crate::wiring::cluster::pressures(node) {
+                    println!("            {pressure}");
+                }
+            }
             Some(condition) => {
                 ready = false;
                 let message = condition.message.as_deref().unwrap_or_default();

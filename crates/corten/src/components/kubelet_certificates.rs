@@ -260,7 +260,9 @@ impl ClientCertificate {
         std::fs::create_dir_all(&self.directory)
             .with_context(|| format!("making {}", self.directory.display()))?;
         let now = self.world.clock.now();
-        let name = format!("kubelet-client-{}.pem", now.strftime("%Y-%m-%d-%H-%M-%S"));
+        // Two may come within one second.
+        let (second, rest) = (now.strftime("%Y-%m-%d-%H-%M-%S"), now.subsec_nanosecond());
+        let name = format!("kubelet-client-{second}.{rest:09}.pem");
         let text = format!("{}\n{}", certificate.trim_end(), key);
         write_file(&self.directory.join(&name), text.as_bytes(), 0o600)?;
         let link = self.directory.join("kubelet-client-current.pem.new");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use api::core::v1::Node;
+use api::core::v1::{Node, NodeCondition};
 use apiserver::admission::{Chain, configuration::Configuration};
 use client::{Informer, ListParams, SharedInformers};
 use controllers::Controllers;
@@ -287,5 +287,16 @@ async fn node_ready(
     let waited = waited.and_then(|waited| waited.context("waiting for the node"));
     done.cancel();
     following.await.context("waiting for the node")?;
+    for pressure in nodes.store().list().iter().flat_map(|node| pressures(node)) {
+        progress.say(&format!("but node {name} has {pressure}"));
+    }
     waited
+}
+
+/// What keeps a node from taking new pods though it is Ready: `DiskPressure (kubelet has disk pressure)`.
+pub fn pressures(node: &Node) -> Vec<String> {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let pressing = conditions.filter(|c| c.type_.ends_with("Pressure") && c.status == "True");
+    let text = |c: &NodeCondition| format!("{} ({})", c.type_, c.message.as_deref().unwrap_or_default());
+    pressing.map(|c| format!("{}: it takes no new pods", text(c))).collect()
 }
