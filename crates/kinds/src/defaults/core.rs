@@ -11,6 +11,19 @@ pub const RULES: &[(&str, Rule)] = &[
     ("core.v1.Container", container),
     ("core.v1.EphemeralContainer", container),
     ("core.v1.ResourceRequirements", resource_requirements),
+    ("core.v1.VolumeResourceRequirements", resource_requirements),
+    ("core.v1.PersistentVolumeSpec", |map| round_up(map, "capacity")),
+    ("core.v1.PersistentVolumeClaimStatus", |map| {
+        round_up(map, "capacity");
+        round_up(map, "allocatedResources");
+    }),
+    ("core.v1.ResourceQuotaSpec", |map| round_up(map, "hard")),
+    ("core.v1.ResourceQuotaStatus", |map| {
+        round_up(map, "hard");
+        round_up(map, "used");
+    }),
+    ("core.v1.AzureDiskVolumeSource", azure_disk),
+    ("core.v1.ContainerStatus", |map| round_up(map, "allocatedResources")),
     ("core.v1.Service", service),
     ("core.v1.ServicePort", service_port),
     ("core.v1.Pod", pod),
@@ -190,6 +203,7 @@ fn pod_spec(map: &mut Map<String, Value>) {
     }
     set(map, "terminationGracePeriodSeconds", 30);
     set(map, "schedulerName", "default-scheduler");
+    round_up(map, "overhead");
 }
 
 fn probe(map: &mut Map<String, Value>) {
@@ -255,6 +269,9 @@ fn node_status(map: &mut Map<String, Value>) {
 }
 
 fn limit_range_item(map: &mut Map<String, Value>) {
+    for list in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+        round_up(map, list);
+    }
     if text(map, "type") != "Container" {
         return;
     }
@@ -270,8 +287,98 @@ fn limit_range_item(map: &mut Map<String, Value>) {
     }
 }
 
+/// A pointer that always shows, even when false.
+fn azure_disk(map: &mut Map<String, Value>) {
+    if !has(map, "readOnly") {
+        map.insert("readOnly".to_owned(), false.into());
+    }
+}
+
 fn host_path(map: &mut Map<String, Value>) {
     if !has(map, "type") {
         map.insert("type".to_owned(), "".into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    /// The object with defaults, of which only what `expect` names is compared.
+    fn check(kind: &str, mut object: Value, expect: Value) {
+        let id = api::object_type("", "v1", kind).expect("a built-in kind");
+        crate::defaults::apply(id, &mut object);
+        let whole = apimachinery::patch::merge::apply(object.clone(), expect.clone()).expect("a merge patch");
+        assert_eq!(object, whole, "{kind}");
+        crate::defaults::apply(id, &mut object);
+        assert_eq!(object, whole, "{kind} again");
+    }
+
+    /// Upstream's `defaults_test.go`.
+    #[test]
+    fn kinds_of_the_core_group() {
+        let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": []}});
+        check(
+            "ReplicationController",
+            json!({"spec": {"template": template}}),
+            json!({"metadata": {"labels": {"a": "b"}}, "spec": {"replicas": 1, "selector": {"a": "b"}}}),
+        );
+        check(
+            "PersistentVolume",
+            json!({"spec": {"iscsi": {"targetPortal": "p"}, "rbd": {"image": "i"}, "hostPath": {"path": "/"}}}),
+            json!({"status": {"phase": "Pending"}, "spec": {
+                "persistentVolumeReclaimPolicy": "Retain", "volumeMode": "Filesystem",
+                "iscsi": {"iscsiInterface": "default"}, "hostPath": {"type": ""},
+                "rbd": {"pool": "rbd", "user": "admin", "keyring": "/etc/ceph/keyring"}}}),
+        );
+        check(
+            "PersistentVolume",
+            json!({"spec": {"scaleIO": {"gateway": "g"}, "azureDisk": {"diskName": "d"}}}),
+            json!({"spec": {"scaleIO": {"storageMode": "ThinProvisioned", "fsType": "xfs"},
+                "azureDisk": {"cachingMode": "ReadWrite", "kind": "Shared", "fsType": "ext4", "readOnly": false}}}),
+        );
+        check(
+            "PersistentVolumeClaim",
+            json!({"spec": {}}),
+            json!({"status": {"phase": "Pending"}, "spec": {"volumeMode": "Filesystem"}}),
+        );
+        check(
+            "ResourceQuota",
+            json!({"spec": {"hard": {"cpu": "1u"}}, "status": {"used": {"cpu": "1500u"}}}),
+            json!({"spec": {"hard": {"cpu": "1m"}}, "status": {"used": {"cpu": "2m"}}}),
+        );
+        check(
+            "Endpoints",
+            json!({"subsets": [{"ports": [{"port": 80}]}]}),
+            json!({"subsets": [{"ports": [{"port": 80, "protocol": "TCP"}]}]}),
+        );
+        check(
+            "LimitRange",
+            json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}, "min": {"cpu": "1", "memory": "1Gi"}}]}}),
+            json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}, "min": {"cpu": "1", "memory": "1Gi"},
+                "default": {"cpu": "2"}, "defaultRequest": {"cpu": "2", "memory": "1Gi"}}]}}),
+        );
+        check(
+            "Node",
+            json!({"status": {"capacity": {"cpu": "1", "memory": "100500u"}}}),
+            json!({"status": {"allocatable": {"cpu": "1", "memory": "101m"}, "capacity": {"memory": "101m"}}}),
+        );
+        check(
+            "Service",
+            json!({"spec": {"type": "LoadBalancer", "sessionAffinity": "ClientIP"}, "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}}}),
+            json!({"spec": {"allocateLoadBalancerNodePorts": true, "externalTrafficPolicy": "Cluster",
+                "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10800}}},
+                "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4", "ipMode": "VIP"}]}}}),
+        );
+        check(
+            "Pod",
+            json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}],
+                "resources": {"limits": {"cpu": "4", "memory": "1Gi"}},
+                "volumes": [{"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "a"}}]}},
+                    {"name": "s", "secret": {"secretName": "s"}}, {"name": "i", "image": {"reference": "a/b"}}]}}),
+            json!({"spec": {"resources": {"requests": {"cpu": "1", "memory": "1Gi"}},
+                "volumes": [{"name": "t", "projected": {"defaultMode": 420, "sources": [{"serviceAccountToken": {"path": "a", "expirationSeconds": 3600}}]}},
+                    {"name": "s", "secret": {"secretName": "s", "defaultMode": 420}}, {"name": "i", "image": {"reference": "a/b", "pullPolicy": "Always"}}]}}),
+        );
     }
 }
