@@ -113,10 +113,11 @@ fn render(tests: &[(String, String)], outcomes: &BTreeMap<String, Ran>) -> Strin
     let count = |names: &[&str], passed: bool| {
         names.iter().filter(|name| outcomes.get(**name).is_some_and(|ran| ran.passed == passed)).count()
     };
-    let mut text = "# Conformance\n\nWhat upstream's unmodified `e2e.test` v1.36 said of Corten. Made by `cargo \
+    let mut text =
+        "# Conformance\n\nWhat upstream's unmodified `e2e.test` v1.36 said of Corten. Made by `cargo \
                     xtask conformance REPORT.xml...` from its JUnit reports; a test that did not run has not \
                     passed.\n\n| SIG | tests | passed | failed | not run |\n| --- | --- | --- | --- | --- |\n"
-        .to_owned();
+            .to_owned();
     let mut all = (0, 0, 0);
     for (sig, names) in &sigs {
         let (passed, failed) = (count(names, true), count(names, false));
