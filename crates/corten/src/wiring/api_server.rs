@@ -54,12 +54,7 @@ pub struct Kubelets {
     pub identity: Arc<dyn ResolvesClientCert>,
 }
 
-/// Builds the server over a store; nothing is served yet.
-pub fn build(options: Options, store: Store, world: &World) -> Result<Arc<ApiServer>> {
-    build_with(options, store, world, |_| Ok(()))
-}
-
-/// As [`build`], with a last word on what is not in the options.
+/// Builds the server over a store; nothing is served yet. `tune` has the last word on what is not in the options.
 pub fn build_with(
     options: Options,
     store: Store,
