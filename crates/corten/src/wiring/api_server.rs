@@ -40,7 +40,7 @@ pub struct Options {
     pub bootstrap_tokens: bool,
     pub anonymous: bool,
     pub service_cidrs: String,
-    pub advertise: (IpAddr, u16),
+    pub advertise: Option<(IpAddr, u16)>,
     pub kubelets: Option<Kubelets>,
     /// Which of a node's addresses its kubelet is reached under, the best first; empty for the default.
     pub kubelet_address_types: Vec<String>,
@@ -54,7 +54,8 @@ pub struct Kubelets {
     pub identity: Arc<dyn ResolvesClientCert>,
 }
 
-/// Builds the server over a store; nothing is served yet. `tune` has the last word on what is not in the options.
+/// Builds the server over a store; nothing is served yet. `tune` has the last word on what is not in the
+/// options.
 pub fn build_with(
     options: Options,
     store: Store,
@@ -100,7 +101,7 @@ pub fn build_with(
         .split(',')
         .map(|cidr| cidr.trim().parse().with_context(|| format!("{cidr:?} is not a service range")))
         .collect::<Result<_>>()?;
-    config.advertise = Some(options.advertise);
+    config.advertise = options.advertise;
     config.hostname = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
     if !options.kubelet_address_types.is_empty() {
         config.kubelet_address_types = options.kubelet_address_types;
