@@ -30,7 +30,7 @@ pub struct Flags {
     bind_address: IpAddr,
     #[arg(long, value_name = "P", default_value_t = 6443)]
     secure_port: u16,
-    /// Where others reach this server [default: the bind address]
+    /// Where others reach this server [default: the bind address, or the address of the default route]
     #[arg(long, value_name = "ADDRESS")]
     advertise_address: Option<IpAddr>,
     /// The host name of the URLs that this server gives away [default: the advertised address]
@@ -194,7 +194,7 @@ fn ports(text: &str) -> Result<(u16, u16), String> {
 pub fn run(flags: Flags) -> Result<ExitCode> {
     execute(&flags.common.clone(), |world, shutdown| async move {
         flags.other.note();
-        let options = options(&flags)?;
+        let options = options(&flags, advertise_address(&flags).await?)?;
         let pair = Pair { certificate: read(&flags.tls_cert_file)?, key: read(&flags.tls_private_key_file)? };
         let identity = Identity::new(&pair)?;
         let opened = store::open(&flags.data_dir, &world)?;
@@ -252,15 +252,31 @@ fn tune(flags: &Flags, config: &mut Config) -> Result<()> {
     Ok(())
 }
 
-fn options(flags: &Flags) -> Result<api_server::Options> {
+/// Where other machines reach this server: as the flag says, else the address it listens on, else, where that
+/// one means nothing to others, the address of the default route. Nothing if there is none: the `kubernetes`
+/// Service is then not made.
+async fn advertise_address(flags: &Flags) -> Result<Option<IpAddr>> {
+    let bound = flags.bind_address;
+    match flags.advertise_address {
+        Some(address) => Ok(Some(address)),
+        None if !bound.is_unspecified() && !bound.is_loopback() => Ok(Some(bound)),
+        None => {
+            let netlink = linux::netlink::Netlink::connect().context("looking for --advertise-address")?;
+            let found = netlink.primary_address(bound.is_ipv4()).await;
+            let found = found.context("looking for --advertise-address")?;
+            if found.is_none() {
+                tracing::warn!("there is no default route, so nothing tells where this server is: pods do not find \
+                                it; name an --advertise-address");
+            }
+            Ok(found)
+        }
+    }
+}
+
+fn options(flags: &Flags, advertise: Option<IpAddr>) -> Result<api_server::Options> {
     if !flags.allow_privileged {
         bail!("--allow-privileged=false is not built");
     }
-    let advertise = match (flags.advertise_address, flags.bind_address.is_unspecified()) {
-        (Some(address), _) => address,
-        (None, false) => flags.bind_address,
-        (None, true) => bail!("--advertise-address is needed where --bind-address names no address"),
-    };
     let who = &flags.authentication;
     let signing_key = read(&who.service_account_signing_key_file)?;
     let mut keys: Vec<String> =
@@ -291,7 +307,7 @@ fn options(flags: &Flags) -> Result<api_server::Options> {
         bootstrap_tokens: who.enable_bootstrap_token_auth,
         anonymous: who.anonymous_auth,
         service_cidrs: flags.service_cluster_ip_range.clone(),
-        advertise: (advertise, flags.secure_port),
+        advertise: advertise.map(|address| (address, flags.secure_port)),
         kubelets: kubelets(&flags.kubelet)?,
         kubelet_address_types: flags.kubelet.kubelet_preferred_address_types.clone(),
     })

@@ -98,7 +98,7 @@ async fn begin(
         bootstrap_tokens: false,
         anonymous: settings.anonymous_auth,
         service_cidrs: settings.ranges.services.to_string(),
-        advertise: (settings.advertise_address, settings.secure_port),
+        advertise: Some((settings.advertise_address, settings.secure_port)),
         kubelets: Some(api_server::Kubelets {
             authority: Some(bundle.authority.certificate.clone()),
             identity: identities.api_server_kubelet_client.clone(),
