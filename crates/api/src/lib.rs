@@ -12,9 +12,9 @@ mod tables;
 pub use descriptions::{Description, Descriptions};
 pub use tables::{object_type, resource, resources, schema, table_texts};
 
-pub use k8s_openapi::api::*;
 /// The group `resource.k8s.io`; `resource` is where quantities are.
 pub use k8s_openapi::api::resource as dynamic_resources;
+pub use k8s_openapi::api::*;
 pub use k8s_openapi::apimachinery::pkg::apis::meta;
 pub use k8s_openapi::apimachinery::pkg::{api::resource, util::intstr};
 pub use k8s_openapi::{

@@ -266,7 +266,8 @@ async fn every_form_of_a_list() {
 #[tokio::test]
 async fn selectors_of_events_in_both_groups() {
     let w = World::new().await;
-    let (core, events) = ("/api/v1/namespaces/default/events", "/apis/events.k8s.io/v1/namespaces/default/events");
+    let (core, events) =
+        ("/api/v1/namespaces/default/events", "/apis/events.k8s.io/v1/namespaces/default/events");
     let event = json!({
         "metadata": {"name": "e"}, "eventTime": "2026-01-01T00:00:00.000000Z", "action": "a", "reason": "r",
         "type": "Normal", "reportingController": "c", "reportingInstance": "i",

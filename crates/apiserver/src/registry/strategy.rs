@@ -41,13 +41,7 @@ fn reset_status(resource: &Resource, object: &mut Value) -> Result<(), Status> {
 
 /// Before an update is validated: the half that this path does not write stays as it was; generation counts.
 /// `now` is the time of the write, in RFC 3339.
-pub fn prepare_for_update(
-    resource: &Resource,
-    subresource: &str,
-    new: &mut Value,
-    old: &Value,
-    now: &str,
-) {
+pub fn prepare_for_update(resource: &Resource, subresource: &str, new: &mut Value, old: &Value, now: &str) {
     let strategy = of(resource);
     let has_status = resource.subresource("status").is_some();
     match subresource {

@@ -265,8 +265,10 @@ async fn advertise_address(flags: &Flags) -> Result<Option<IpAddr>> {
             let found = netlink.primary_address(bound.is_ipv4()).await;
             let found = found.context("looking for --advertise-address")?;
             if found.is_none() {
-                tracing::warn!("there is no default route, so nothing tells where this server is: pods do not find \
-                                it; name an --advertise-address");
+                tracing::warn!(
+                    "there is no default route, so nothing tells where this server is: pods do not find \
+                                it; name an --advertise-address"
+                );
             }
             Ok(found)
         }

@@ -168,13 +168,14 @@ fn access() {
         "deployments.apps \"web\" is forbidden: User \"system:serviceaccount:default:default\" cannot get resource \
          \"deployments/scale\" in API group \"apps\" in the namespace \"default\"",
     );
+    // Of the ways to impersonate, the first one's refusal is told (KEP-5284).
     forbidden(
         &c,
         PODS,
         &["-H", &with, "-H", "Impersonate-User: jane"],
-        json!({"kind": "users", "name": "jane"}),
-        "users \"jane\" is forbidden: User \"system:serviceaccount:default:default\" cannot impersonate resource \
-         \"users\" in API group \"\" at the cluster scope",
+        json!({"kind": "pods"}),
+        "pods is forbidden: User \"system:serviceaccount:default:default\" cannot impersonate-on:user-info:list \
+         resource \"pods\" in API group \"\" in the namespace \"default\"",
     );
     stranger(&["--token", &token, "get", "pods"]).fails().has(&[
         "Error from server (Forbidden): pods is forbidden: User \"system:serviceaccount:default:default\" cannot \
