@@ -196,7 +196,6 @@ impl Measure<'_> {
         }
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "upstream compares the ratio as a float, and prints it")]
     fn ratio(&self, name: &str, bound: &Quantity) -> Option<String> {
         let (request, limit) = (self.requests.get(name), self.limits.get(name));
         let [asked, allowed, _] = comparable([request, limit, Some(bound)]);

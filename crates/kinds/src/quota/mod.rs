@@ -43,12 +43,11 @@ pub fn is_ignored(group: &str, resource: &str) -> bool {
 
 /// An object as quotas see it.
 #[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant, reason = "few live at a time, and most are pods")]
 pub enum Object<'a> {
-    Pod(Cow<'a, Pod>),
-    Service(Cow<'a, Service>),
-    PersistentVolumeClaim(Cow<'a, PersistentVolumeClaim>),
-    ResourceClaim(Cow<'a, ResourceClaim>),
+    Pod(Box<Pod>),
+    Service(Box<Service>),
+    PersistentVolumeClaim(Box<PersistentVolumeClaim>),
+    ResourceClaim(Box<ResourceClaim>),
     /// Only their number counts: group and resource.
     Other(Cow<'a, str>, Cow<'a, str>),
 }
@@ -67,13 +66,13 @@ impl<'a> Object<'a> {
     /// When the value is not of its kind.
     pub fn read(group: &'a str, resource: &'a str, value: &Value) -> Result<Self, serde_json::Error> {
         Ok(match (group, resource) {
-            ("", "pods") => Self::Pod(Cow::Owned(Pod::deserialize(value)?)),
-            ("", "services") => Self::Service(Cow::Owned(Service::deserialize(value)?)),
+            ("", "pods") => Self::Pod(Box::new(Pod::deserialize(value)?)),
+            ("", "services") => Self::Service(Box::new(Service::deserialize(value)?)),
             ("", "persistentvolumeclaims") => {
-                Self::PersistentVolumeClaim(Cow::Owned(PersistentVolumeClaim::deserialize(value)?))
+                Self::PersistentVolumeClaim(Box::new(PersistentVolumeClaim::deserialize(value)?))
             }
             ("resource.k8s.io", "resourceclaims") => {
-                Self::ResourceClaim(Cow::Owned(ResourceClaim::deserialize(value)?))
+                Self::ResourceClaim(Box::new(ResourceClaim::deserialize(value)?))
             }
             _ => Self::Other(group.into(), resource.into()),
         })
@@ -81,14 +80,11 @@ impl<'a> Object<'a> {
 
     /// The same without borrowing anything.
     pub fn into_owned(self) -> Object<'static> {
-        fn own<T: Clone>(object: Cow<'_, T>) -> Cow<'static, T> {
-            Cow::Owned(object.into_owned())
-        }
         match self {
-            Self::Pod(pod) => Object::Pod(own(pod)),
-            Self::Service(service) => Object::Service(own(service)),
-            Self::PersistentVolumeClaim(claim) => Object::PersistentVolumeClaim(own(claim)),
-            Self::ResourceClaim(claim) => Object::ResourceClaim(own(claim)),
+            Self::Pod(pod) => Object::Pod(pod),
+            Self::Service(service) => Object::Service(service),
+            Self::PersistentVolumeClaim(claim) => Object::PersistentVolumeClaim(claim),
+            Self::ResourceClaim(claim) => Object::ResourceClaim(claim),
             Self::Other(group, resource) => {
                 Object::Other(Cow::Owned(group.into_owned()), Cow::Owned(resource.into_owned()))
             }
