@@ -487,6 +487,13 @@ pub fn handle(
     }
     let mut out = classic(&text);
     stored(server, &mut out);
+    let _ = writeln!(
+        out,
+        "# HELP corten_object_encodings_total Encodings made of stored objects; readers share those that are kept.\n\
+         # TYPE corten_object_encodings_total counter\n\
+         corten_object_encodings_total {}",
+        server.storage.encodings_made()
+    );
     server.flow.write_metrics(&mut out);
     features(server, &mut out);
     build(&mut out);

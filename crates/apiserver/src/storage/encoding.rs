@@ -11,7 +11,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -268,6 +268,7 @@ pub struct Encodings {
     limit: usize,
     used: AtomicUsize,
     kept: AtomicUsize,
+    made: AtomicU64,
     queue: Mutex<VecDeque<Weak<Cell>>>,
 }
 
@@ -278,6 +279,7 @@ impl Encodings {
             limit,
             used: AtomicUsize::new(0),
             kept: AtomicUsize::new(0),
+            made: AtomicU64::new(0),
             queue: Mutex::new(VecDeque::new()),
         })
     }
@@ -285,6 +287,11 @@ impl Encodings {
     /// Bytes kept now.
     pub fn used(&self) -> usize {
         self.used.load(Relaxed)
+    }
+
+    /// How many encodings were made so far, kept or not.
+    pub fn made(&self) -> u64 {
+        self.made.load(Relaxed)
     }
 
     /// The frame of a key-value, made by `make` if it is not kept.
@@ -343,6 +350,7 @@ impl Encodings {
             }
             return Ok(found);
         }
+        self.made.fetch_add(1, Relaxed);
         let (kept, value) = make()?;
         if lock(&cell.kept).iter().find_map(find).is_none() {
             self.add(&cell, kept);

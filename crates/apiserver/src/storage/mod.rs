@@ -60,6 +60,12 @@ impl Storage {
         self.encodings.used()
     }
 
+    /// How many JSON documents, frames of watches and the like were made of objects so far; who shares one that
+    /// is kept makes none.
+    pub fn encodings_made(&self) -> u64 {
+        self.encodings.made()
+    }
+
     /// The newest version of an object as it is stored.
     pub fn get(
         &self,
