@@ -76,6 +76,52 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
         .with_context(|| format!("reading {}", path.display()))
 }
 
+/// A form in which answers are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    Json,
+    Protobuf,
+    /// `PartialObjectMetadata` in JSON, of a list or of one object by the request.
+    Metadata,
+    /// `Table` in JSON, as kubectl asks for it.
+    Table,
+}
+
+impl Form {
+    /// The header `Accept`.
+    pub fn accept(self) -> &'static str {
+        match self {
+            Form::Json => JSON,
+            Form::Protobuf => "application/vnd.kubernetes.protobuf",
+            Form::Metadata => "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+            Form::Table => "application/json;as=Table;g=meta.k8s.io;v=v1",
+        }
+    }
+}
+
+const JSON: &str = "application/json";
+
+/// A request, all but whom it goes to.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub method: Method,
+    pub path: String,
+    pub accept: &'static str,
+    pub content_type: &'static str,
+    pub body: Bytes,
+}
+
+impl Ask {
+    /// With JSON in and out.
+    pub fn new(method: Method, path: impl Into<String>, body: impl Into<Bytes>) -> Ask {
+        Ask { method, path: path.into(), accept: JSON, content_type: JSON, body: body.into() }
+    }
+
+    pub fn get(path: impl Into<String>) -> Ask {
+        Ask::new(Method::GET, path, Bytes::new())
+    }
+}
+
 /// A cheap handle on one connection.
 #[derive(Clone)]
 pub struct Connection {
@@ -86,14 +132,15 @@ pub struct Connection {
 impl Connection {
     /// Sends one request; the answer's body is still to come. A status that is not 2xx is an error with the
     /// body's text.
-    pub async fn open(&mut self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>> {
+    pub async fn send(&mut self, ask: Ask) -> Result<Response<Incoming>> {
+        let Ask { method, path, accept, content_type, body } = ask;
         let mut request = Request::builder()
             .method(&method)
             .uri(format!("https://{}{path}", self.authority))
             .header(header::USER_AGENT, "load/1")
-            .header(header::ACCEPT, "application/json");
+            .header(header::ACCEPT, accept);
         if !body.is_empty() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
+            request = request.header(header::CONTENT_TYPE, content_type);
         }
         self.sender.ready().await?;
         let answer = self.sender.send_request(request.body(Full::new(body))?).await?;
@@ -105,17 +152,33 @@ impl Connection {
         Ok(answer)
     }
 
+    /// [`Connection::send`] in JSON.
+    pub async fn open(&mut self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>> {
+        self.send(Ask::new(method, path, body)).await
+    }
+
     /// Sends one request and reads the answer to its end, without keeping it.
     ///
     /// # Returns
     /// The length of the body in bytes.
-    pub async fn drain(&mut self, method: Method, path: &str, body: Bytes) -> Result<usize> {
-        let mut answer = self.open(method, path, body).await?.into_body();
+    pub async fn exchange(&mut self, ask: Ask) -> Result<usize> {
+        let mut answer = self.send(ask).await?.into_body();
         let mut length = 0;
         while let Some(frame) = answer.frame().await {
             length += frame?.data_ref().map_or(0, Bytes::len);
         }
         Ok(length)
+    }
+
+    /// [`Connection::exchange`] in JSON.
+    pub async fn drain(&mut self, method: Method, path: &str, body: Bytes) -> Result<usize> {
+        self.exchange(Ask::new(method, path, body)).await
+    }
+
+    /// Sends one request and reads the answer as text.
+    pub async fn text(&mut self, ask: Ask) -> Result<String> {
+        let answer = self.send(ask).await?.into_body().collect().await?.to_bytes();
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
     /// Sends one request and reads the answer as JSON.

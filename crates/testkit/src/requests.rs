@@ -1,28 +1,29 @@
-//! Creates, reads and lists of ConfigMaps: many clients, each waiting for its answer before it asks again.
+//! Many clients, each waiting for its answer before it asks again: single ConfigMaps made, read, changed and
+//! deleted, and Deployments applied.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::connection::{Connection, Target};
+use crate::connection::{Ask, Connection, Form, Target};
 use crate::usage::{micros, processor, quantile};
 
 /// Nothing runs longer than this.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(300);
 /// Where the objects lie that GET and LIST read.
 pub const FILLED: &str = "/api/v1/namespaces/default/configmaps";
 /// Operations before the measured ones, for both sides to warm up.
 const WARM_UP: usize = 500;
+const VALUE: &str = "0123456789abcdefghijklmnopqrstuv";
 
 /// A ConfigMap with 256 bytes of data.
 pub fn config_map(name: &str) -> Bytes {
-    const VALUE: &str = "0123456789abcdefghijklmnopqrstuv";
     let object = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -32,60 +33,169 @@ pub fn config_map(name: &str) -> Bytes {
     Bytes::from(object.to_string())
 }
 
-/// What every client does again and again.
-#[derive(Clone, Copy)]
-enum Operation {
-    Fill,
-    Create,
-    Get { among: usize },
-}
+/// The request of a number: what every client does again and again.
+type Operation = Arc<dyn Fn(usize) -> Ask + Send + Sync>;
 
-impl Operation {
-    async fn run(self, connection: &mut Connection, tag: &str, number: usize) -> Result<()> {
-        let (method, path, body) = match self {
-            Operation::Fill => (Method::POST, FILLED.to_owned(), config_map(&format!("filled-{number}"))),
-            Operation::Create => (
-                Method::POST,
-                "/api/v1/namespaces/bench/configmaps".to_owned(),
-                config_map(&format!("created-{tag}-{number}")),
-            ),
-            Operation::Get { among } => {
-                // A stride that meets every object, far from in order.
-                let chosen = number.wrapping_mul(7919) % among.max(1);
-                (Method::GET, format!("{FILLED}/filled-{chosen}"), Bytes::new())
-            }
-        };
-        connection.drain(method, &path, body).await.map(|_| ())
-    }
+/// Clients and what they do together.
+#[derive(Clone, Copy, clap::Args)]
+pub struct Load {
+    /// The server's process, whose processor time is taken
+    #[arg(long)]
+    pub pid: u32,
+    /// Each has a connection of its own
+    #[arg(long, default_value_t = 64)]
+    pub clients: usize,
+    #[arg(long, default_value_t = 20_000)]
+    pub operations: usize,
 }
 
 /// Creates the objects that GET and LIST read.
-pub async fn fill(target: &Target, count: usize, clients: usize) -> Result<Value> {
-    closed_loop(target, Operation::Fill, clients, 0, count, None).await
+pub async fn fill(target: &Target, collection: &str, count: usize) -> Result<Value> {
+    let collection = collection.to_owned();
+    let operation = move |n| Ask::new(Method::POST, &*collection, config_map(&format!("filled-{n}")));
+    work(target, Arc::new(operation), 16, count).await
 }
 
-/// `operations` creates by `clients`, each on a connection of its own, after a warm-up.
-pub async fn create(target: &Target, pid: u32, clients: usize, operations: usize) -> Result<Value> {
-    target.connect().await?.namespace("bench").await?;
-    closed_loop(target, Operation::Create, clients, WARM_UP, operations, Some(pid)).await
-}
-
-/// `operations` reads of single objects by `clients`, each on a connection of its own, after a warm-up.
-pub async fn get(
+/// `operations` of one kind by clients that are not measured.
+pub(crate) async fn work(
     target: &Target,
-    pid: u32,
+    operation: Operation,
     clients: usize,
     operations: usize,
-    among: usize,
 ) -> Result<Value> {
-    closed_loop(target, Operation::Get { among }, clients, WARM_UP, operations, Some(pid)).await
+    closed_loop(target, operation, clients, 0..0, operations, None).await
+}
+
+/// Creates ConfigMaps.
+pub async fn create(target: &Target, load: Load) -> Result<Value> {
+    target.connect().await?.namespace("bench").await?;
+    let tag = std::process::id();
+    let operation = move |n| {
+        let body = config_map(&format!("created-{tag}-{n}"));
+        Ask::new(Method::POST, "/api/v1/namespaces/bench/configmaps", body)
+    };
+    measured(target, Arc::new(operation), load).await
+}
+
+/// Reads single ConfigMaps among so many, in a stride that meets every one, far from in order.
+pub async fn get(target: &Target, load: Load, among: usize, form: Form) -> Result<Value> {
+    let operation = move |n: usize| {
+        let chosen = n.wrapping_mul(7919) % among.max(1);
+        Ask { accept: form.accept(), ..Ask::get(format!("{FILLED}/filled-{chosen}")) }
+    };
+    measured(target, Arc::new(operation), load).await
+}
+
+/// Creates ConfigMaps, replaces each without naming a version, patches it (JSON merge), and deletes it.
+pub async fn writes(target: &Target, load: Load) -> Result<Value> {
+    target.connect().await?.namespace("bench").await?;
+    let tag = std::process::id();
+    let path = move |n: usize| format!("/api/v1/namespaces/bench/configmaps/written-{tag}-{n}");
+    let replaced = move |n: usize| {
+        let name = format!("written-{tag}-{n}");
+        let value = VALUE.to_uppercase().repeat(8);
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"value": value}})
+    };
+    let create = move |n| {
+        let body = config_map(&format!("written-{tag}-{n}"));
+        Ask::new(Method::POST, "/api/v1/namespaces/bench/configmaps", body)
+    };
+    let put = move |n| Ask::new(Method::PUT, path(n), replaced(n).to_string());
+    let patch = move |n| Ask {
+        content_type: "application/merge-patch+json",
+        ..Ask::new(Method::PATCH, path(n), json!({"data": {"value": VALUE}}).to_string())
+    };
+    let delete = move |n| Ask::new(Method::DELETE, path(n), Bytes::new());
+    let mut results = serde_json::Map::new();
+    let all: [(&str, Operation); 4] = [
+        ("create", Arc::new(create)),
+        ("put", Arc::new(put)),
+        ("patch", Arc::new(patch)),
+        ("delete", Arc::new(delete)),
+    ];
+    for (name, operation) in all {
+        results.insert(name.to_owned(), measured(target, operation, load).await?);
+    }
+    Ok(results.into())
+}
+
+/// Server-side applies of Deployments of 10 KiB: each changes one value; the same in YAML; and each changes
+/// nothing.
+pub async fn apply(target: &Target, load: Load) -> Result<Value> {
+    const OBJECTS: usize = 128;
+    target.connect().await?.namespace("applied").await?;
+    let operation = |yaml: bool, round: usize| -> Operation {
+        Arc::new(move |n| {
+            let name = format!("applied-{}", n % OBJECTS);
+            let object = deployment(&name, round + n / OBJECTS);
+            let body = match yaml {
+                true => apimachinery::codec::yaml::to_string(&object),
+                false => object.to_string(),
+            };
+            let path = format!("/apis/apps/v1/namespaces/applied/deployments/{name}?fieldManager=load");
+            let content_type = "application/apply-patch+yaml";
+            Ask { content_type, ..Ask::new(Method::PATCH, path, body) }
+        })
+    };
+    let rounds = (WARM_UP + load.operations) / OBJECTS + 1;
+    let json = measured(target, operation(false, 0), load).await?;
+    let yaml = measured(target, operation(true, rounds), load).await?;
+    let last: Operation = {
+        let same = operation(false, 2 * rounds);
+        Arc::new(move |n| same(n % OBJECTS))
+    };
+    work(target, last.clone(), 1, OBJECTS).await?;
+    let unchanged = measured(target, last, load).await?;
+    let bytes = deployment("applied-0", 0).to_string().len();
+    Ok(json!({"json": json, "yaml": yaml, "unchanged": unchanged, "bytes": bytes}))
+}
+
+/// A Deployment of about 10 KiB in JSON, as people write them: four containers with 28 variables each.
+fn deployment(name: &str, version: usize) -> Value {
+    let container = |c: usize| {
+        let variables: Vec<Value> = (0..28)
+            .map(|v| json!({"name": format!("VARIABLE_{v}"), "value": format!("the value of {v} in {c}")}))
+            .collect();
+        json!({
+            "name": format!("container-{c}"),
+            "image": "registry.example.org/some/image:v1.2.3",
+            "args": ["--first=1", "--second=2", "--third=3"],
+            "env": variables,
+            "ports": [{"name": "http", "containerPort": 8080 + c}, {"name": "metrics", "containerPort": 9090 + c}],
+            "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "100m", "memory": "128Mi"}},
+            "volumeMounts": [{"name": "data", "mountPath": "/var/lib/data"}, {"name": "tmp", "mountPath": "/tmp"}],
+            "livenessProbe": {"httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 20},
+        })
+    };
+    let labels = json!({"app": name, "tier": "backend", "team": "storage"});
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": labels, "annotations": {"version": version.to_string()}},
+                "spec": {
+                    "containers": (0..4).map(container).collect::<Vec<_>>(),
+                    "volumes": [{"name": "data", "emptyDir": {}}, {"name": "tmp", "emptyDir": {}}],
+                },
+            },
+        },
+    })
+}
+
+/// After a warm-up: the numbers below [`WARM_UP`] come first, so a later operation finds all of an earlier one's.
+async fn measured(target: &Target, operation: Operation, load: Load) -> Result<Value> {
+    closed_loop(target, operation, load.clients, 0..WARM_UP, load.operations, Some(load.pid)).await
 }
 
 async fn closed_loop(
     target: &Target,
     operation: Operation,
     clients: usize,
-    warm_up: usize,
+    warm_up: std::ops::Range<usize>,
     operations: usize,
     pid: Option<u32>,
 ) -> Result<Value> {
@@ -93,12 +203,11 @@ async fn closed_loop(
     for _ in 0..clients.max(1) {
         connections.push(target.connect().await?);
     }
-    let tag: Arc<str> = format!("{}", std::process::id()).into();
-    let mut connections = round(connections, operation, &tag, 0..warm_up).await?.0;
+    let numbers = warm_up.end..warm_up.end + operations;
+    let connections = round(connections, &operation, warm_up).await?.0;
     let used = pid.map(processor).transpose()?;
     let begin = Instant::now();
-    let mut taken;
-    (connections, taken) = round(connections, operation, &tag, warm_up..warm_up + operations).await?;
+    let (connections, mut taken) = round(connections, &operation, numbers).await?;
     let elapsed = begin.elapsed();
     let used = match (pid, used) {
         (Some(pid), Some(before)) => Some(processor(pid)?.saturating_sub(before)),
@@ -123,14 +232,13 @@ async fn closed_loop(
 /// The connections, and how long each operation took, in microseconds.
 async fn round(
     connections: Vec<Connection>,
-    operation: Operation,
-    tag: &Arc<str>,
+    operation: &Operation,
     numbers: std::ops::Range<usize>,
 ) -> Result<(Vec<Connection>, Vec<u32>)> {
     let next = Arc::new(AtomicUsize::new(numbers.start));
     let mut clients = JoinSet::new();
     for mut connection in connections {
-        let (next, tag, end) = (next.clone(), tag.clone(), numbers.end);
+        let (next, operation, end) = (next.clone(), operation.clone(), numbers.end);
         clients.spawn(async move {
             let mut taken = Vec::new();
             loop {
@@ -138,8 +246,9 @@ async fn round(
                 if number >= end {
                     return Ok::<_, anyhow::Error>((connection, taken));
                 }
+                let ask = operation(number);
                 let begin = Instant::now();
-                operation.run(&mut connection, &tag, number).await?;
+                connection.exchange(ask).await?;
                 taken.push(micros(begin.elapsed()));
             }
         });
@@ -156,34 +265,13 @@ async fn round(
     tokio::time::timeout(LIMIT, all).await.context("the load did not end in time")?
 }
 
-/// One LIST of everything filled right after the server's start (cold), then `repeat` more (warm), one after
-/// the other.
-pub async fn list(target: &Target, pid: u32, count: usize, repeat: usize) -> Result<Value> {
-    let mut connection = target.connect().await?;
-    if !connection.is_ready().await {
-        bail!("the server is not ready");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deployment_has_ten_kibibytes() {
+        let length = deployment("applied-0", 0).to_string().len();
+        assert!((10_000..10_500).contains(&length), "{length}");
     }
-    let mut once = async || -> Result<(usize, Duration, Duration)> {
-        let (before, begin) = (processor(pid)?, Instant::now());
-        let bytes = connection.drain(Method::GET, FILLED, Bytes::new()).await?;
-        Ok((bytes, begin.elapsed(), processor(pid)?.saturating_sub(before)))
-    };
-    let (bytes, cold, cold_used) = once().await?;
-    if bytes < count * 256 {
-        bail!("a LIST of {count} objects had {bytes} bytes only");
-    }
-    let (mut taken, mut used) = (Vec::new(), Duration::ZERO);
-    for _ in 0..repeat {
-        let (_, elapsed, of_one) = once().await?;
-        taken.push(micros(elapsed));
-        used += of_one;
-    }
-    taken.sort_unstable();
-    Ok(json!({
-        "bytes": bytes,
-        "coldMillis": cold.as_secs_f64() * 1e3,
-        "coldServerMillis": cold_used.as_secs_f64() * 1e3,
-        "warmMillis": f64::from(quantile(&taken, 0.5)) / 1e3,
-        "warmServerMillis": used.as_secs_f64() * 1e3 / repeat.max(1) as f64,
-    }))
 }

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::connection::Target;
+use crate::connection::{Ask, Connection, Target};
 use crate::requests::config_map;
 use crate::usage::{micros, processor, quantile};
 
@@ -28,7 +28,8 @@ pub struct Plan {
 }
 
 /// Opens the watches, then writes `events` ConfigMaps one by one. Each watcher sees them in order, so its nth
-/// line is the nth write; a delay counts from before the write's request to the line's end.
+/// line is the nth write; a delay counts from before the write's request to the line's end. An event's last delay is
+/// that of the watcher who has it last.
 pub async fn run(target: &Target, pid: u32, plan: &Plan) -> Result<Value> {
     let mut writer = target.connect().await?;
     writer.namespace("bench").await?;
@@ -50,6 +51,7 @@ pub async fn run(target: &Target, pid: u32, plan: &Plan) -> Result<Value> {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
 
+    let made = encodings(&mut writer).await?;
     let before = processor(pid)?;
     let begin = Instant::now();
     let mut pace = tokio::time::interval(plan.every);
@@ -60,17 +62,23 @@ pub async fn run(target: &Target, pid: u32, plan: &Plan) -> Result<Value> {
         writer.drain(Method::POST, COLLECTION, config_map(&name)).await?;
     }
     let all = async {
-        let mut delays = Vec::new();
+        let (mut delays, mut last) = (Vec::new(), vec![0; plan.events]);
         while let Some(watcher) = watchers.join_next().await {
-            delays.append(&mut watcher.context("a watcher")??);
+            let mut of_one = watcher.context("a watcher")??;
+            for (last, delay) in last.iter_mut().zip(&of_one) {
+                *last = (*last).max(*delay);
+            }
+            delays.append(&mut of_one);
         }
-        Ok::<_, anyhow::Error>(delays)
+        Ok::<_, anyhow::Error>((delays, last))
     };
-    let mut delays =
+    let (mut delays, mut last) =
         tokio::time::timeout(LIMIT, all).await.context("not every watcher saw every event")??;
     let used = processor(pid)?.saturating_sub(before);
     let elapsed = begin.elapsed();
+    let made = encodings(&mut writer).await? - made;
     delays.sort_unstable();
+    last.sort_unstable();
     Ok(json!({
         "watchers": plan.watchers,
         "perConnection": plan.per_connection,
@@ -79,7 +87,18 @@ pub async fn run(target: &Target, pid: u32, plan: &Plan) -> Result<Value> {
         "serverMicrosPerDelivery": used.as_secs_f64() * 1e6 / delays.len().max(1) as f64,
         "p50Micros": quantile(&delays, 0.5),
         "p99Micros": quantile(&delays, 0.99),
+        "lastP50Micros": quantile(&last, 0.5),
+        "lastP99Micros": quantile(&last, 0.99),
+        "encodingsPerEvent": made / plan.events.max(1) as f64,
     }))
+}
+
+/// How often the server has made an encoding of an object so far, by its own counter.
+async fn encodings(connection: &mut Connection) -> Result<f64> {
+    const NAME: &str = "corten_object_encodings_total ";
+    let text = connection.text(Ask { accept: "text/plain", ..Ask::get("/metrics") }).await?;
+    let line = text.lines().find_map(|line| line.strip_prefix(NAME));
+    line.with_context(|| format!("the server's metrics have no {NAME}"))?.trim().parse().context("a count")
 }
 
 /// Reads a watch until it has had `events` lines.

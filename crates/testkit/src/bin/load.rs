@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
-use testkit::connection::Target;
-use testkit::{pods, requests, start, watchers};
+use clap::{Parser, Subcommand};
+use testkit::connection::{Form, Target};
+use testkit::requests::{FILLED, Load};
+use testkit::{collections, crowd, pods, requests, start, watchers};
 
 #[derive(Parser)]
 struct Cli {
@@ -20,18 +21,6 @@ struct Cli {
     pki: PathBuf,
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Args)]
-struct Load {
-    /// The server's process, whose processor time is taken
-    #[arg(long)]
-    pid: u32,
-    /// Each has a connection of its own
-    #[arg(long, default_value_t = 64)]
-    clients: usize,
-    #[arg(long, default_value_t = 20_000)]
-    operations: usize,
 }
 
 #[derive(Subcommand)]
@@ -49,6 +38,31 @@ enum Command {
         load: Load,
         #[arg(long, default_value_t = 5000)]
         among: usize,
+        #[arg(long, value_enum, default_value_t = Form::Json)]
+        form: Form,
+    },
+    /// Create, replace, patch and delete ConfigMaps of 256 bytes
+    Writes(Load),
+    /// Apply Deployments of 10 KiB
+    Apply(Load),
+    /// Create ConfigMaps and delete them by one request
+    DeleteCollection {
+        #[arg(long)]
+        pid: u32,
+        #[arg(long, default_value_t = 5000)]
+        count: usize,
+    },
+    /// Create pods of 3 KiB that stay
+    Store {
+        #[arg(long, default_value_t = 150_000)]
+        count: usize,
+    },
+    /// Watch pods while others are created and bound
+    Bind {
+        #[arg(long, default_value_t = 100)]
+        watchers: usize,
+        #[arg(long, default_value_t = 5000)]
+        count: usize,
     },
     /// List all of them: the first time counts as cold
     List {
@@ -58,6 +72,8 @@ enum Command {
         count: usize,
         #[arg(long, default_value_t = 50)]
         repeat: usize,
+        #[arg(long, value_enum, default_value_t = Form::Json)]
+        form: Form,
     },
     /// Watch them while others are created
     Watch {
@@ -107,12 +123,17 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         match command {
-            Command::Fill { count } => requests::fill(&target, count, 16).await,
-            Command::Create(load) => requests::create(&target, load.pid, load.clients, load.operations).await,
-            Command::Get { load, among } => {
-                requests::get(&target, load.pid, load.clients, load.operations, among).await
+            Command::Fill { count } => requests::fill(&target, FILLED, count).await,
+            Command::Create(load) => requests::create(&target, load).await,
+            Command::Get { load, among, form } => requests::get(&target, load, among, form).await,
+            Command::Writes(load) => requests::writes(&target, load).await,
+            Command::Apply(load) => requests::apply(&target, load).await,
+            Command::DeleteCollection { pid, count } => collections::delete(&target, pid, count).await,
+            Command::Store { count } => crowd::store(&target, count).await,
+            Command::Bind { watchers, count } => crowd::bind(&target, watchers, count).await,
+            Command::List { pid, count, repeat, form } => {
+                collections::list(&target, pid, count, repeat, form).await
             }
-            Command::List { pid, count, repeat } => requests::list(&target, pid, count, repeat).await,
             Command::Watch { pid, watchers, per_connection, events, every } => {
                 let every = Duration::from_millis(every);
                 let plan = watchers::Plan { watchers, per_connection, events, every };
