@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what starts, requests, watches and pods cost, beside the goals. Prints numbers and
 //! asserts none. `docs/PERFORMANCE.md` records a run.
 
-mod bed;
+pub mod bed;
 
 use std::time::{Duration, Instant};
 

@@ -7,6 +7,7 @@ mod house;
 mod licences;
 mod packages;
 mod run;
+mod swap;
 mod test;
 mod up;
 
@@ -18,6 +19,7 @@ cargo xtask test [nextest's filters]               install what the tests need, 
 cargo xtask bench [--no-build] [MEASURE...]        what starts, requests, watches and pods cost
 cargo xtask check                                  format, clippy, licences, house rules
 cargo xtask conformance REPORT.xml...            docs/CONFORMANCE.md from upstream's e2e.test
+cargo xtask swap --upstream D --etcd FILE ...      upstream's components against this API server and their own
 cargo xtask licences                               write THIRD-PARTY.md
 cargo xtask derive                                 make crates/api/tables from the reference data";
 
@@ -32,6 +34,7 @@ fn main() -> Result<()> {
         "bench" => bench::run(&rest),
         "check" => test::check(),
         "conformance" => conformance::run(&rest),
+        "swap" => swap::run(&rest),
         "licences" => licences::write(),
         "derive" => derive::run(),
         "" | "help" | "-h" | "--help" => {

@@ -5,9 +5,12 @@
 //! with the server; [`requests`], [`watchers`], [`pods`] and [`start`] are the workloads; [`usage`] reads off
 //! `/proc` what a server has used.
 //!
+//! [`hollow`] is something else: nodes without machines, and a gate that cuts connections (`cargo xtask swap`).
+//!
 //! It starts no cluster (`xtask` does), judges no number, and is bounded in count and time.
 
 pub mod connection;
+pub mod hollow;
 pub mod pods;
 pub mod requests;
 pub mod start;
