@@ -40,3 +40,5 @@ pub mod request;
 pub mod response;
 pub mod server;
 pub mod storage;
+
+pub use handlers::options;

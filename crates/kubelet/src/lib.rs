@@ -33,4 +33,4 @@ mod worker;
 
 pub use config::Config;
 pub use kubelet::{Error, Kubelet};
-pub use server::TlsError;
+pub use server::{TlsError, log_options, query};

@@ -155,8 +155,9 @@ impl Reader {
     }
 }
 
+/// What a query asks of a log, and whether of the container's life before; the refusal is the answer itself.
 #[allow(clippy::result_large_err, reason = "the error is the answer itself")]
-fn options(pairs: &[(String, String)], now: Timestamp) -> Result<(Options, bool), Response<Body>> {
+pub fn options(pairs: &[(String, String)], now: Timestamp) -> Result<(Options, bool), Response<Body>> {
     let bad = || text(StatusCode::BAD_REQUEST, "{\"message\": \"Unable to decode query.\"}");
     let invalid = || text(StatusCode::UNPROCESSABLE_ENTITY, "{\"message\": \"Invalid request.\"}");
     let get =

@@ -30,9 +30,10 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::pods::Pods;
 use auth::Auth;
+pub use logs::options as log_options;
 pub use tls::TlsError;
 
-type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// The server about to run.
 pub struct Server {
@@ -253,7 +254,7 @@ pub async fn health(listener: TcpListener, shutdown: CancellationToken) {
 }
 
 /// The query of a request, decoded.
-fn query(uri: &http::Uri) -> Vec<(String, String)> {
+pub fn query(uri: &http::Uri) -> Vec<(String, String)> {
     let pairs = uri.query().unwrap_or_default().split('&').filter(|p| !p.is_empty());
     pairs
         .map(|p| {

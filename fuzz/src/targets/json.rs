@@ -1,0 +1,67 @@
+//! JSON: of no type, of the type that it names, and strictly.
+
+use apimachinery::codec::{json, normal, protobuf};
+use serde_json::Value;
+
+use super::Kind;
+
+pub fn run(bytes: &[u8]) {
+    let named = json::type_meta(bytes);
+    untyped(bytes);
+    let (api_version, kind) = named.unwrap_or_default();
+    let schema = api::schema();
+    let ty = Kind::of(&api_version, &kind).ty;
+    let Ok(decoded) = json::decode(schema, ty, bytes) else { return };
+    assert_eq!(decoded.strict.is_empty(), decoded.strict_error().is_none());
+    assert!(decoded.strict.len() <= 100, "{} complaints", decoded.strict.len());
+    let value = decoded.value;
+    let text = json::to_vec(schema, ty, &value);
+    let again = json::decode(schema, ty, &text).expect("JSON that was written is read");
+    assert_eq!(again.strict_error(), None, "nothing is unknown in what was written");
+    assert_eq!(again.value, value, "JSON and back");
+    let mut normalized = value.clone();
+    normal::normalize(schema, ty, &mut normalized).expect("what was decoded has the types of its fields");
+    assert_eq!(normalized, value, "decoded is normal");
+
+    // Strings are cut short nowhere, but a value may be out of protobuf's range.
+    let Ok(message) = protobuf::encode(schema, ty, &value) else { return };
+    let mut named = protobuf::decode(schema, ty, &message).expect("protobuf that was written is read");
+    // who they are is in the envelope
+    for name in ["apiVersion", "kind"] {
+        if let (Some(known), Value::Object(object)) = (value.get(name), &mut named) {
+            object.insert(name.to_owned(), known.clone());
+        }
+    }
+    assert_eq!(named, value, "protobuf and back");
+}
+
+fn untyped(bytes: &[u8]) {
+    let parsed = json::parse(bytes);
+    let mut compact = Vec::new();
+    let compacted = json::compact(bytes, &mut compact);
+    if let Ok(reference) = serde_json::from_slice::<Value>(bytes) {
+        assert!(parsed.is_ok(), "another reader takes it: {:?}", parsed.err());
+        let (value, duplicates) = parsed.as_ref().expect("just seen");
+        if duplicates.is_empty() {
+            assert!(same(value, &reference), "{value} and {reference}");
+        }
+    }
+    let Ok((value, duplicates)) = parsed else { return };
+    compacted.expect("what is read is compacted");
+    assert_eq!(json::parse(&compact).as_ref().map(|(v, d)| (v, d)), Ok((&value, &duplicates)), "compact");
+    let mut text = Vec::new();
+    json::write_value(&value, &mut text);
+    assert_eq!(json::parse(&text), Ok((value, Vec::new())), "written and read");
+}
+
+/// Equal, numbers by their value.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same(a, b)))
+        }
+        _ => a == b,
+    }
+}
