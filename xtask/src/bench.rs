@@ -2,6 +2,7 @@
 //! asserts none. `docs/PERFORMANCE.md` records a run.
 
 pub mod bed;
+mod server;
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +11,12 @@ use serde_json::Value;
 
 use crate::packages;
 use crate::run::{command, run as execute, step};
-use bed::{Bed, Process, memory_mib, processor_seconds};
+use bed::{Bed, memory_mib, processor_seconds};
 
 /// How long a process is left alone before its memory and processor time count.
 const IDLE: Duration = Duration::from_secs(60);
 
 const NODE: &[&str] = &["ready", "pods", "memory", "idle"];
-const SERVER: &[&str] = &["start", "control-plane", "create", "get", "list", "watch"];
 
 /// One line of the result. The goal is the design's, upstream's figure was measured on a quiet machine of the
 /// same kind.
@@ -47,10 +47,9 @@ impl Report {
 /// Runs the named measures, or all. With `--no-build`, of the programs in `target/release` as they are.
 pub fn run(words: &[String]) -> Result<()> {
     let (flags, names): (Vec<_>, Vec<_>) = words.iter().partition(|word| *word == "--no-build");
-    for name in &names {
-        if !NODE.iter().chain(SERVER).any(|known| known == *name) {
-            bail!("no measure is called {name}; there are {} {}", NODE.join(" "), SERVER.join(" "));
-        }
+    let known: Vec<&str> = NODE.iter().copied().chain(server::names()).collect();
+    if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!("no measure is called {name}; there are {}", known.join(" "));
     }
     let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| *wanted == name);
     step("packages", || packages::install(&[packages::CLUSTER]))?;
@@ -64,7 +63,7 @@ pub fn run(words: &[String]) -> Result<()> {
     let mut bed = Bed::new()?;
     let measured = node(&mut bed, &wanted, &mut report).and_then(|()| {
         bed.down()?;
-        if SERVER.iter().any(|name| wanted(name)) { server(&mut bed, &wanted, &mut report) } else { Ok(()) }
+        server::measure(&mut bed, &wanted, &mut report)
     });
     let cleared = bed.clear();
     report.print();
@@ -90,10 +89,7 @@ fn node(bed: &mut Bed, wanted: &dyn Fn(&str) -> bool, report: &mut Report) -> Re
         return Ok(());
     }
     if wanted("memory") {
-        step("60 s idle", || {
-            std::thread::sleep(IDLE);
-            Ok(())
-        })?;
+        idle()?;
         let (all, anonymous) = memory_mib(bed.cluster_pid()?)?;
         let here = format!("{all:.1} MiB ({anonymous:.1} of it anonymous)");
         report.add(
@@ -123,10 +119,7 @@ fn node(bed: &mut Bed, wanted: &dyn Fn(&str) -> bool, report: &mut Report) -> Re
     }
     if wanted("memory") || wanted("idle") {
         bed.load(&["hold", "--image", image])?;
-        step("60 s idle", || {
-            std::thread::sleep(IDLE);
-            Ok(())
-        })?;
+        idle()?;
         let pid = bed.cluster_pid()?;
         let (all, anonymous) = memory_mib(pid)?;
         let here = format!("{all:.1} MiB ({anonymous:.1} of it anonymous)");
@@ -144,134 +137,12 @@ fn node(bed: &mut Bed, wanted: &dyn Fn(&str) -> bool, report: &mut Report) -> Re
     Ok(())
 }
 
-/// The measures of the API server with its store alone, and of the control plane.
-fn server(bed: &mut Bed, wanted: &dyn Fn(&str) -> bool, report: &mut Report) -> Result<()> {
-    if ["start", "create", "get", "list", "watch"].iter().any(|name| wanted(name)) {
-        requests(bed, wanted, report)?;
-    }
-    if wanted("control-plane") {
-        control_plane(bed, report)?;
-    }
-    Ok(())
-}
-
-fn requests(bed: &mut Bed, wanted: &dyn Fn(&str) -> bool, report: &mut Report) -> Result<()> {
-    let server = bed.api_server("filled")?;
-    step("5,000 ConfigMaps", || bed.load(&["fill"]))?;
-    server.stop()?;
-    if wanted("start") {
-        let program = bed.api_server_command("filled");
-        let mut args = vec!["start", "--"];
-        args.extend(program.iter().map(String::as_str));
-        let got = bed.load(&args)?;
-        let (median, slowest) = (number(&got, "medianMillis")?, number(&got, "slowestMillis")?);
-        let here = format!("{:.2} s (median of 5; the slowest {:.2} s)", median / 1e3, slowest / 1e3);
-        report.add(
-            "start to `/readyz`, 5,000 objects stored",
-            "≤ 0.3 s",
-            here,
-            "2.5–3.0 s, after etcd's 0.15–1 s",
-        );
-    }
-    if wanted("list") {
-        let mut cold = Vec::new();
-        let mut last = Value::Null;
-        for _ in 0..3 {
-            let server = bed.api_server("filled")?;
-            last = bed.load(&["list", "--pid", &server.pid()])?;
-            cold.push((number(&last, "coldServerMillis")?, number(&last, "coldMillis")?));
-            server.stop()?;
-        }
-        cold.sort_by(|one, other| one.0.total_cmp(&other.0));
-        let (used, taken) = cold[1];
-        let warm = format!(
-            "{:.1} ms of processor, {:.1} ms to the last byte ({:.1} MB)",
-            number(&last, "warmServerMillis")?,
-            number(&last, "warmMillis")?,
-            number(&last, "bytes")? / 1e6
-        );
-        report.add("LIST of 5,000 as JSON, warm", "≤ 8 ms", warm, "86–106 ms");
-        let cold = format!("{used:.1} ms of processor, {taken:.1} ms to the last byte");
-        report.add("LIST of 5,000 as JSON, cold", "≤ 25 ms", cold, "86–106 ms");
-    }
-    if ["create", "get", "watch"].iter().any(|name| wanted(name)) {
-        let server = bed.api_server("filled")?;
-        if wanted("get") {
-            let got = bed.load(&["get", "--pid", &server.pid(), "--operations", "60000"])?;
-            report.add("GET, 64 clients", "≤ 43 µs", closed_loop(&got)?, "432 µs; 3,367/s; p99 47 ms");
-        }
-        if wanted("create") {
-            let got = bed.load(&["create", "--pid", &server.pid()])?;
-            report.add(
-                "ConfigMap (256 B) create, 64 clients, durable",
-                "≤ 110 µs",
-                closed_loop(&got)?,
-                "1,107 µs; 1,501/s; p99 85 ms",
-            );
-        }
-        if wanted("watch") {
-            let got = bed.load(&["watch", "--pid", &server.pid()])?;
-            report.add(
-                "watch, per event and watcher: 1,000 watchers, 100 a connection",
-                "≤ 5 µs",
-                watchers(&got)?,
-                "47 µs; p99 47 ms",
-            );
-            let got = bed.load(&["watch", "--pid", &server.pid(), "--per-connection", "1"])?;
-            report.add("the same, one each", "≤ 15 µs", watchers(&got)?, "–");
-        }
-        server.stop()?;
-    }
-    Ok(())
-}
-
-fn control_plane(bed: &mut Bed, report: &mut Report) -> Result<()> {
-    let server = bed.api_server("empty")?;
-    let others = ["kube-controller-manager", "kube-scheduler"].map(|name| bed.component(name));
-    let processes: Vec<Process> = std::iter::once(Ok(server)).chain(others).collect::<Result<_>>()?;
+/// Leaves everything alone for a while.
+fn idle() -> Result<()> {
     step("60 s idle", || {
         std::thread::sleep(IDLE);
         Ok(())
-    })?;
-    let (mut all, mut anonymous, mut parts) = (0.0, 0.0, Vec::new());
-    for process in &processes {
-        let (rss, own) = memory_mib(process.id())?;
-        all += rss;
-        anonymous += own;
-        parts.push(format!("{rss:.1}"));
-    }
-    let here = format!(
-        "{all:.1} MiB in three processes ({}); {anonymous:.1} of it anonymous, the rest mostly the program's \
-         text, counted three times",
-        parts.join(" + ")
-    );
-    report.add(
-        "VmRSS after 60 s idle, control plane alone",
-        "≤ 40 MiB",
-        here,
-        "504 MiB (API server 283, etcd 43, controller manager 115, scheduler 64)",
-    );
-    processes.into_iter().rev().try_for_each(Process::stop)
-}
-
-fn closed_loop(got: &Value) -> Result<String> {
-    Ok(format!(
-        "{:.0} µs; {:.0}/s; p50 {:.1} ms; p99 {:.1} ms",
-        number(got, "serverMicrosPerOperation")?,
-        number(got, "perSecond")?,
-        number(got, "p50Micros")? / 1e3,
-        number(got, "p99Micros")? / 1e3
-    ))
-}
-
-fn watchers(got: &Value) -> Result<String> {
-    Ok(format!(
-        "{:.1} µs; {:.0} deliveries/s; p50 {:.1} ms; p99 {:.1} ms",
-        number(got, "serverMicrosPerDelivery")?,
-        number(got, "deliveriesPerSecond")?,
-        number(got, "p50Micros")? / 1e3,
-        number(got, "p99Micros")? / 1e3
-    ))
+    })
 }
 
 fn number(got: &Value, name: &str) -> Result<f64> {
