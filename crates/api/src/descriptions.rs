@@ -48,6 +48,11 @@ impl Descriptions {
 }
 
 impl Description {
+    /// The whole schema.
+    pub fn schema(&self) -> &Value {
+        &self.0
+    }
+
     /// Of the type itself.
     pub fn about(&self) -> Option<&str> {
         self.0["description"].as_str()
@@ -703,6 +708,7 @@ entries! {
     k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::ValidationRule,
     k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::WebhookClientConfig,
     k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::WebhookConversion,
+    k8s_openapi::apimachinery::pkg::api::resource::Quantity,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::APIGroup,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::APIGroupList,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResource,
@@ -711,20 +717,28 @@ entries! {
     k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldSelectorRequirement,
+    k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::GroupResource,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::GroupVersionForDiscovery,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry,
+    k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference,
+    k8s_openapi::apimachinery::pkg::apis::meta::v1::Patch,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::Preconditions,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::ServerAddressByClientCIDR,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::ShardInfo,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::Status,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause,
     k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusDetails,
+    k8s_openapi::apimachinery::pkg::apis::meta::v1::Time,
+    k8s_openapi::apimachinery::pkg::apis::meta::v1::WatchEvent<k8s_openapi::api::core::v1::Pod>,
+    k8s_openapi::apimachinery::pkg::runtime::RawExtension,
+    k8s_openapi::apimachinery::pkg::util::intstr::IntOrString,
+    k8s_openapi::apimachinery::pkg::version::Info,
     k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService,
     k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIServiceCondition,
     k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIServiceSpec,

@@ -67,6 +67,31 @@ async fn versions_that_are_off() {
             && paths["apis/storage.k8s.io/v1beta1"].is_null()
     );
     assert_eq!(world.get("/apis/certificates.k8s.io/v1beta1/podcertificaterequests").await.code, 404);
+
+    // Rules are those of the stable version, and so are the fields that errors name.
+    let claim = |request: Value| {
+        json!({"apiVersion": "resource.k8s.io/v1beta1", "kind": "ResourceClaim",
+        "metadata": {"name": "c"}, "spec": {"devices": {"requests": [request]}}})
+    };
+    let beta = "/apis/resource.k8s.io/v1beta1/namespaces/default/resourceclaims";
+    for (request, code, field) in [
+        (json!({"name": "a"}), 422, "spec.devices.requests[0]"),
+        (
+            json!({"name": "a", "deviceClassName": "x", "allocationMode": "Some"}),
+            422,
+            "spec.devices.requests[0].exactly.allocationMode",
+        ),
+        (json!({"name": "a", "deviceClassName": "x"}), 201, ""),
+    ] {
+        let answer = world.post(beta, claim(request)).await;
+        let body: Value = serde_json::from_str(&answer.text).unwrap();
+        let named = body["details"]["causes"][0]["field"].as_str().unwrap_or_default();
+        assert_eq!((answer.code, named), (code, field), "{body}");
+    }
+    let made = world.get(&format!("{beta}/c")).await.ok();
+    assert_eq!(made["spec"]["devices"]["requests"][0]["count"], 1);
+    let stable = world.get("/apis/resource.k8s.io/v1/namespaces/default/resourceclaims/c").await.ok();
+    assert_eq!(stable["spec"]["devices"]["requests"][0]["exactly"]["deviceClassName"], "x");
 }
 
 /// As `system:authenticated` only, so that limits count.

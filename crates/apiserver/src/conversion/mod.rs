@@ -28,6 +28,12 @@ pub fn convert(object: &mut Value, kind: &str, from: (&str, &str), to: (&str, &s
     }
 }
 
+/// The version whose shape the rules of `kinds` are written for, where it is not the one served: upstream's internal
+/// one, after which fields are named in errors.
+pub fn rules_version(group: &str, version: &str) -> Option<&'static str> {
+    matches!((group, version), ("resource.k8s.io", "v1beta1")).then_some("v1")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

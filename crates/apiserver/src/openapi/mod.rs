@@ -2,13 +2,16 @@
 //! (KEP-2896).
 //!
 //! A document is made when somebody asks for it, from `api::schema()` and k8s-openapi's descriptions, straight
-//! into its compressed form; a few are kept so. [`v2`] is the older form of all in one, types only, for kubectl
-//! up to 1.27. Not here: the protobuf form of v3.
+//! into its compressed form; a few are kept so. [`v2`] is the older form of all in one, for kubectl up to 1.27.
 
+mod operations;
+mod others;
+mod parameters;
 mod paths;
 mod schemas;
 mod v2;
 mod v2_paths;
+mod v3_protobuf;
 
 use std::io::{self, Read as _, Write as _};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -30,12 +33,17 @@ use crate::server::{ApiServer, Body, Served};
 /// Compressed documents kept at most, in bytes: the core group's and two or three others.
 const KEPT: usize = 512 << 10;
 
+/// What documents say of themselves: upstream's emulated version.
+const VERSION: &str = "1.36";
+
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
+
 /// The documents made lately.
 #[derive(Default)]
 pub struct Documents {
     served: Served,
-    /// The oldest first.
-    kept: Mutex<Vec<(String, Bytes)>>,
+    /// By path and whether in protobuf, the oldest first.
+    kept: Mutex<Vec<((String, bool), Bytes)>>,
     fingerprint: OnceLock<String>,
 }
 
@@ -65,7 +73,15 @@ impl Documents {
             hash.update(GIT_VERSION);
             hash.update(include_str!("schemas.rs"));
             hash.update(include_str!("enums.txt"));
-            hash.update(include_str!("paths.rs"));
+            for source in [
+                include_str!("operations.rs"),
+                include_str!("others.rs"),
+                include_str!("parameters.rs"),
+                include_str!("paths.rs"),
+                include_str!("v3_protobuf.rs"),
+            ] {
+                hash.update(source);
+            }
             hash.update(include_str!("v2.rs"));
             hash.update(include_str!("v2_paths.rs"));
             for text in api::table_texts() {
@@ -81,30 +97,36 @@ impl Documents {
     }
 
     fn index(&self) -> Value {
+        let others = others::all(&self.served).into_iter().map(|(path, _)| path);
+        let mut all: Vec<String> = self.served.iter().map(path_of).chain(others).collect();
+        all.sort();
+        all.dedup();
         let mut paths = serde_json::Map::new();
-        for resource in self.served.iter() {
-            let path = path_of(resource);
-            if !paths.contains_key(&path) {
-                let url = format!("/openapi/v3/{path}?hash={}", self.hash(&path));
-                paths.insert(path, json!({ "serverRelativeURL": url }));
-            }
+        for path in all {
+            let url = format!("/openapi/v3/{path}?hash={}", self.hash(&path));
+            paths.insert(path, json!({ "serverRelativeURL": url }));
         }
         json!({ "paths": paths })
     }
 
     /// The document in gzip.
-    fn get(&self, path: &str) -> io::Result<Option<Bytes>> {
+    fn get(&self, path: &str, protobuf: bool) -> io::Result<Option<Bytes>> {
         let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, found)) = lock().iter().find(|(p, _)| p == path) {
+        if let Some((_, found)) = lock().iter().find(|((p, form), _)| p == path && *form == protobuf) {
             return Ok(Some(found.clone()));
         }
         let resources = self.resources(path);
-        if resources.is_empty() {
-            return Ok(None);
-        }
-        let made: Bytes = write(&resources)?.into();
+        let other = others::all(&self.served).into_iter().find(|(p, _)| p == path).map(|(_, other)| other);
+        let made: Bytes = match (resources.is_empty(), other) {
+            (false, _) => write(paths::all(&resources), &resources, &[], protobuf)?.into(),
+            (true, Some(other)) => {
+                let types: Vec<&str> = other.answer.into_iter().collect();
+                write([(other.path, other.item)].into_iter(), &[], &types, protobuf)?.into()
+            }
+            (true, None) => return Ok(None),
+        };
         let mut kept = lock();
-        kept.push((path.to_owned(), made.clone()));
+        kept.push(((path.to_owned(), protobuf), made.clone()));
         while kept.len() > 1 && kept.iter().map(|(_, b)| b.len()).sum::<usize>() > KEPT {
             kept.remove(0);
         }
@@ -117,18 +139,39 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Writes a document. Only one type and one path at a time are in memory as values.
-fn write(resources: &[&Resource]) -> io::Result<Vec<u8>> {
+fn write(
+    paths: impl Iterator<Item = (String, Value)>,
+    resources: &[&Resource],
+    types: &[&str],
+    protobuf: bool,
+) -> io::Result<Vec<u8>> {
     let mut out = GzEncoder::new(Vec::new(), Compression::default());
-    out.write_all(br#"{"openapi":"3.0.0","info":{"title":"Kubernetes","version":"unversioned"},"paths":{"#)?;
+    let security = json!({"type": "apiKey", "description": "Bearer Token authentication", "in": "header",
+        "name": "authorization"});
+    if protobuf {
+        out.write_all(&v3_protobuf::head(VERSION))?;
+        for (path, item) in paths {
+            out.write_all(&v3_protobuf::path(&path, &item))?;
+        }
+        schemas::each(resources, types, |name, schema| out.write_all(&v3_protobuf::schema(name, &schema)))?;
+        out.write_all(&v3_protobuf::security("BearerToken", &security))?;
+        return out.finish();
+    }
+    let info = json!({"title": "Kubernetes", "version": VERSION});
+    write!(out, r#"{{"openapi":"3.0.0","info":{info},"paths":{{"#)?;
     let mut separator = "";
-    for (path, item) in paths::all(resources) {
+    for (path, item) in paths {
         write!(out, "{separator}{}:{item}", Value::from(path))?;
         separator = ",";
     }
     out.write_all(br#"},"components":{"schemas":{"#)?;
-    schemas::write(resources, &mut out)?;
-    let security = json!({"BearerToken": {"type": "apiKey", "in": "header", "name": "authorization"}});
-    write!(out, "}},\"securitySchemes\":{security}}}}}")?;
+    let mut separator = "";
+    schemas::each(resources, types, |name, schema| {
+        write!(out, "{separator}{}:{schema}", Value::from(name))?;
+        separator = ",";
+        Ok(())
+    })?;
+    write!(out, r#"}},"securitySchemes":{{"BearerToken":{security}}}}}}}"#)?;
     out.finish()
 }
 
@@ -152,38 +195,42 @@ pub fn handle(
         Some(path) => path.trim_end_matches('/'),
     };
     let headers = request.headers();
-    if !accepts_json(headers) {
-        return Some(response::text(406, "only application/json is served"));
-    }
     let documents = &server.openapi;
     if path.is_empty() {
-        return Some(response::bytes(200, "application/json", documents.index().to_string()));
+        // Upstream does not say that it is JSON.
+        return Some(response::bytes(200, "text/plain; charset=utf-8", documents.index().to_string()));
     }
-    let compressed = match documents.get(path) {
-        Ok(found) => found?,
+    let vary = |mut answer: Response<Body>, to: &'static str| {
+        answer.headers_mut().insert(header::VARY, HeaderValue::from_static(to));
+        Some(answer)
+    };
+    let Some(media_type) = accepted(headers) else {
+        return vary(response::empty(406), "Accept");
+    };
+    let compressed = match documents.get(path, media_type == PROTOBUF) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Some(response::empty(404)),
         Err(error) => {
             tracing::error!(%error, path, "making an OpenAPI document");
             return Some(response::text(500, "making the document failed"));
         }
     };
     let hash = documents.hash(path);
-    if let Some(asked) = query.get("hash")
-        && asked != hash
-    {
-        return Some(redirect(&format!("/openapi/v3/{path}?hash={hash}")));
-    }
     let tag = format!("\"{hash}\"");
     let known = headers.get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
-    let mut answer = if known {
-        response::bytes(304, "application/json", Bytes::new())
+    let asked = query.get("hash");
+    let mut answer = if asked.is_some_and(|asked| asked != hash) {
+        redirect(&format!("/openapi/v3/{path}?hash={hash}"), media_type)
+    } else if known {
+        response::bytes(304, media_type, Bytes::new())
     } else if response::wants_gzip(headers) {
-        let mut answer = response::bytes(200, "application/json", compressed);
+        let mut answer = response::bytes(200, media_type, compressed);
         response::set_gzip(answer.headers_mut());
         answer
     } else {
         let mut text = Vec::new();
         match GzDecoder::new(&*compressed).read_to_end(&mut text) {
-            Ok(_) => response::bytes(200, "application/json", text),
+            Ok(_) => response::bytes(200, media_type, text),
             Err(_) => return Some(response::text(500, "reading the document failed")),
         }
     };
@@ -191,16 +238,19 @@ pub fn handle(
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         out.insert(header::ETAG, tag);
     }
-    out.insert(header::VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
-    if query.get("hash").is_some() {
+    if asked.is_some_and(|asked| asked == hash) {
         // The URL names the contents, so they never change.
-        out.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable, max-age=31536000"));
+        out.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+        out.insert(header::EXPIRES, HeaderValue::from_static(FAR_AWAY));
     }
-    Some(answer)
+    vary(answer, "Accept-Encoding, Accept")
 }
 
-fn redirect(to: &str) -> Response<Body> {
-    let mut answer = response::bytes(301, "text/html; charset=utf-8", Bytes::new());
+/// Documents that are named by their contents may be kept until then.
+const FAR_AWAY: &str = "Fri, 31 Dec 2100 23:59:59 GMT";
+
+fn redirect(to: &str, media_type: &'static str) -> Response<Body> {
+    let mut answer = response::bytes(301, media_type, Bytes::new());
     *answer.status_mut() = StatusCode::MOVED_PERMANENTLY;
     if let Ok(to) = HeaderValue::from_str(to) {
         answer.headers_mut().insert(header::LOCATION, to);
@@ -208,16 +258,21 @@ fn redirect(to: &str) -> Response<Body> {
     answer
 }
 
-fn accepts_json(headers: &http::HeaderMap) -> bool {
-    let mut clauses =
+/// The media type of the answer: of those accepted the first that is there.
+fn accepted(headers: &http::HeaderMap) -> Option<&'static str> {
+    let clauses =
         headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
     let mut any = false;
-    let json = clauses.any(|clause| {
+    for clause in clauses {
         any = true;
-        let media = clause.split(';').next().unwrap_or_default().trim();
-        matches!(media, "application/json" | "application/*" | "*/*" | "")
-    });
-    json || !any
+        match clause.split(';').next().unwrap_or_default().trim() {
+            "application/json" | "application/*" | "*/*" | "" => return Some("application/json"),
+            // The second is the valid spelling; clients ask for the first.
+            "application/com.github.proto-openapi.spec.v3@v1.0+protobuf" | PROTOBUF => return Some(PROTOBUF),
+            _ => {}
+        }
+    }
+    (!any).then_some("application/json")
 }
 
 /// `#/components/schemas/…`
@@ -232,10 +287,13 @@ fn gvk(group: &str, version: &str, kind: &str) -> Value {
 
 /// `apps_v1`, `core_v1`, `rbacAuthorization_v1`
 fn tag(resource: &Resource) -> String {
-    let camel = camel_group(&resource.group);
-    let mut chars = camel.chars();
-    let lower: String = chars.next().into_iter().flat_map(char::to_lowercase).chain(chars).collect();
-    format!("{lower}_{}", resource.version)
+    format!("{}_{}", lower(&camel_group(&resource.group)), resource.version)
+}
+
+/// The first letter small.
+fn lower(word: &str) -> String {
+    let mut chars = word.chars();
+    chars.next().into_iter().flat_map(char::to_lowercase).chain(chars).collect()
 }
 
 /// `Core`, `Apps`, `RbacAuthorization`

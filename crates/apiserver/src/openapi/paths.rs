@@ -1,161 +1,14 @@
-//! Paths and operations, as far as clients read them: kubectl looks here for the kind behind a resource
-//! (`explain`) and for the parameters that a kind's writes take (`--validate`, `--dry-run=server`).
+//! Paths and their operations. Clients read them: kubectl looks here for the kind behind a resource (`explain`) and
+//! for the parameters that a kind's writes take (`--validate`, `--dry-run=server`).
 
 use apimachinery::schema::{Resource, Subresource};
 use serde_json::{Map, Value, json};
 
-use super::schemas::PATCH;
-use super::{camel_group, capital, gvk, reference, tag};
+use super::operations::{About, MEDIA_TYPES, content, type_name};
+use super::parameters::{self, PRETTY, hoist, in_path};
+use super::{camel_group, capital, reference, tag};
 
-const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
-const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 const RESOURCE_LIST: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList";
-const MEDIA_TYPES: [&str; 3] =
-    ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
-/// Of a list, which may turn out to be a watch.
-const STREAM_TYPES: [&str; 2] =
-    ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
-const PATCH_TYPES: [&str; 4] = [
-    "application/apply-patch+yaml",
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-];
-
-/// Names and types of query parameters.
-type Parameters = &'static [(&'static str, &'static str)];
-
-const LIST: Parameters = &[
-    ("allowWatchBookmarks", "boolean"),
-    ("continue", "string"),
-    ("fieldSelector", "string"),
-    ("labelSelector", "string"),
-    ("limit", "integer"),
-    ("resourceVersion", "string"),
-    ("resourceVersionMatch", "string"),
-    ("sendInitialEvents", "boolean"),
-    ("timeoutSeconds", "integer"),
-    ("watch", "boolean"),
-];
-const WRITE: Parameters = &[("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string")];
-const PATCHING: Parameters =
-    &[("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string"), ("force", "boolean")];
-const DELETE: Parameters = &[
-    ("dryRun", "string"),
-    ("gracePeriodSeconds", "integer"),
-    ("orphanDependents", "boolean"),
-    ("propagationPolicy", "string"),
-];
-const DELETE_COLLECTION: Parameters = &[
-    ("continue", "string"),
-    ("dryRun", "string"),
-    ("fieldSelector", "string"),
-    ("gracePeriodSeconds", "integer"),
-    ("labelSelector", "string"),
-    ("limit", "integer"),
-    ("orphanDependents", "boolean"),
-    ("propagationPolicy", "string"),
-    ("resourceVersion", "string"),
-    ("resourceVersionMatch", "string"),
-    ("timeoutSeconds", "integer"),
-];
-
-fn query(parameters: Parameters) -> Value {
-    let one = |(name, kind): &(&str, &str)| json!({"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true}});
-    parameters.iter().map(one).collect()
-}
-
-fn in_path(name: &str) -> Value {
-    json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "uniqueItems": true}})
-}
-
-fn content(media_types: &[&str], name: &str) -> Value {
-    let one = |media: &&str| (media.to_string(), json!({"schema": reference(name)}));
-    Value::Object(media_types.iter().map(one).collect())
-}
-
-/// What an operation is about.
-struct About<'a> {
-    resource: &'a Resource,
-    /// The kind in the body, and its type's name if it is one of the schema's.
-    kind: (&'a str, &'a str, &'a str),
-    body: Option<&'a str>,
-    /// The end of the operation's id: `NamespacedDeploymentScale`.
-    id: String,
-}
-
-impl About<'_> {
-    fn operation(&self, verb: &str, action: &str, codes: &[&str], answer: Option<&str>) -> Value {
-        let group = camel_group(&self.resource.group);
-        let (id, version) = (&self.id, capital(&self.resource.version));
-        let mut responses = Map::new();
-        for code in codes {
-            let text = match *code {
-                "201" => "Created",
-                "202" => "Accepted",
-                _ => "OK",
-            };
-            let mut response = json!({ "description": text });
-            if let Some(name) = answer {
-                response["content"] = match verb {
-                    "list" => content(&[&MEDIA_TYPES[..], &STREAM_TYPES].concat(), name),
-                    _ => content(&MEDIA_TYPES, name),
-                };
-            }
-            responses.insert((*code).into(), response);
-        }
-        responses.insert("401".into(), json!({"description": "Unauthorized"}));
-        let (g, v, k) = self.kind;
-        let mut operation = json!({
-            "tags": [tag(self.resource)],
-            "operationId": format!("{verb}{group}{version}{id}"),
-            "responses": responses,
-            "x-kubernetes-group-version-kind": gvk(g, v, k),
-        });
-        operation["x-kubernetes-action"] = action.into();
-        operation
-    }
-
-    fn get(&self) -> Value {
-        self.operation("read", "get", &["200"], self.body)
-    }
-
-    fn post(&self, action: &str) -> Value {
-        let mut operation = self.operation("create", action, &["200", "201", "202"], self.body);
-        operation["parameters"] = query(WRITE);
-        if let Some(body) = self.body {
-            operation["requestBody"] = json!({"required": true, "content": content(&["*/*"], body)});
-        }
-        operation
-    }
-
-    fn put(&self) -> Value {
-        let mut operation = self.operation("replace", "put", &["200", "201"], self.body);
-        operation["parameters"] = query(WRITE);
-        if let Some(body) = self.body {
-            operation["requestBody"] = json!({"required": true, "content": content(&["*/*"], body)});
-        }
-        operation
-    }
-
-    fn patch(&self) -> Value {
-        let mut operation = self.operation("patch", "patch", &["200", "201"], self.body);
-        operation["parameters"] = query(PATCHING);
-        operation["requestBody"] = json!({"required": true, "content": content(&PATCH_TYPES, PATCH)});
-        operation
-    }
-
-    fn delete(&self) -> Value {
-        let mut operation = self.operation("delete", "delete", &["200", "202"], Some(STATUS));
-        operation["parameters"] = query(DELETE);
-        operation["requestBody"] = json!({"content": content(&["*/*"], DELETE_OPTIONS)});
-        operation
-    }
-}
-
-fn type_name(id: apimachinery::schema::TypeId) -> &'static str {
-    &api::schema()[id].name
-}
 
 /// The paths of these resources, each version's own path before those of its resources.
 pub fn all<'a>(resources: &'a [&'a Resource]) -> impl Iterator<Item = (String, Value)> + 'a {
@@ -167,68 +20,66 @@ pub fn all<'a>(resources: &'a [&'a Resource]) -> impl Iterator<Item = (String, V
     })
 }
 
-/// The path of a version itself, which lists its resources.
-fn of_version(r: &Resource) -> (String, Value) {
-    let path = match &*r.group {
-        "" => format!("/api/{}/", r.version),
-        group => format!("/apis/{group}/{}/", r.version),
-    };
-    let id = format!("get{}{}APIResources", camel_group(&r.group), capital(&r.version));
-    let ok = json!({"description": "OK", "content": content(&MEDIA_TYPES, RESOURCE_LIST)});
-    let operation = json!({
-        "description": "get available resources",
-        "tags": [tag(r)],
+/// A path with nothing but a GET: of discovery and the like.
+pub fn plain(tag: &str, id: &str, about: &str, content: Value) -> Value {
+    let ok = json!({"description": "OK", "content": content});
+    json!({"get": {
+        "tags": [tag],
+        "description": about,
         "operationId": id,
         "responses": {"200": ok, "401": {"description": "Unauthorized"}},
-    });
-    (path, json!({ "get": operation }))
+    }})
+}
+
+/// The path of a version itself, which lists its resources.
+fn of_version(r: &Resource) -> (String, Value) {
+    let id = format!("get{}{}APIResources", camel_group(&r.group), capital(&r.version));
+    let content = content(&MEDIA_TYPES, &reference(RESOURCE_LIST));
+    (format!("{}/", base(r)), plain(&tag(r), &id, "get available resources", content))
+}
+
+/// `/api/v1`, `/apis/apps/v1`
+fn base(r: &Resource) -> String {
+    match &*r.group {
+        "" => format!("/api/{}", r.version),
+        group => format!("/apis/{group}/{}", r.version),
+    }
 }
 
 /// Every path of a resource and its subresources, with its operations.
 fn of(r: &Resource) -> Vec<(String, Value)> {
-    let base = match &*r.group {
-        "" => format!("/api/{}", r.version),
-        group => format!("/apis/{group}/{}", r.version),
-    };
+    let base = base(r);
     let (scope, scoped) = if r.namespaced { ("/namespaces/{namespace}", "Namespaced") } else { ("", "") };
-    let collection = format!("{base}{scope}/{}", r.plural);
-    let about = About {
+    let collection = format!("{scope}/{}", r.plural);
+    let about = |id: String| About {
         resource: r,
         kind: (&r.group, &r.version, &r.kind),
         body: Some(type_name(r.object)),
-        id: format!("{scoped}{}", r.kind),
+        id,
+        subresource: "",
     };
-    let list = |id: String| {
-        let about = About { id, ..About { resource: r, kind: about.kind, body: None, id: String::new() } };
-        let mut operation = about.operation("list", "list", &["200"], r.list.map(type_name));
-        operation["parameters"] = query(LIST);
-        operation
-    };
-    let mut out = Vec::new();
+    let one = || about(format!("{scoped}{}", r.kind));
+    let everywhere = || about(format!("{}ForAllNamespaces", r.kind));
+    let list = r.list.map(type_name);
+    let (lists, watches) = (r.has_verb("list"), r.has_verb("watch"));
+    let mut out = Paths { resource: r, paths: Vec::new() };
 
     let mut item = Map::new();
-    if r.has_verb("list") {
-        item.insert("get".into(), list(about.id.clone()));
+    if lists {
+        item.insert("get".into(), one().list(list));
     }
     if r.has_verb("create") {
-        item.insert("post".into(), about.post("post"));
+        item.insert("post".into(), one().post());
     }
     if r.has_verb("deletecollection") {
-        let many = About {
-            id: format!("Collection{}", about.id),
-            ..About { resource: r, kind: about.kind, body: None, id: String::new() }
-        };
-        let mut operation = many.operation("delete", "deletecollection", &["200"], Some(STATUS));
-        operation["parameters"] = query(DELETE_COLLECTION);
-        operation["requestBody"] = json!({"content": content(&["*/*"], DELETE_OPTIONS)});
-        item.insert("delete".into(), operation);
+        let many = about(format!("Collection{scoped}{}", r.kind));
+        item.insert("delete".into(), many.delete_collection());
     }
-    push(&mut out, collection.clone(), item, r.namespaced, false);
+    out.push(format!("{base}{collection}"), item, In { namespaced: r.namespaced, ..In::default() });
 
-    if r.namespaced && r.has_verb("list") {
-        let mut item = Map::new();
-        item.insert("get".into(), list(format!("{}ForAllNamespaces", r.kind)));
-        push(&mut out, format!("{base}/{}", r.plural), item, false, false);
+    if r.namespaced && lists {
+        let item = Map::from_iter([("get".to_owned(), everywhere().list(list))]);
+        out.push(format!("{base}/{}", r.plural), item, In::default());
     }
 
     let mut item = Map::new();
@@ -239,72 +90,123 @@ fn of(r: &Resource) -> Vec<(String, Value)> {
         ("delete", "delete", |a| a.delete()),
     ] {
         if r.has_verb(verb) {
-            item.insert(method.into(), make(&about));
+            item.insert(method.into(), make(&one()));
         }
     }
-    push(&mut out, format!("{collection}/{{name}}"), item, r.namespaced, true);
+    let named = In { namespaced: r.namespaced, named: Some(&r.kind), ..In::default() };
+    out.push(format!("{base}{collection}/{{name}}"), item, named);
     for sub in &r.subresources {
-        let item = subresource(r, sub, scoped);
-        push(&mut out, format!("{collection}/{{name}}/{}", sub.name), item, r.namespaced, true);
+        out.subresource(&format!("{base}{collection}/{{name}}/{}", sub.name), sub, scoped);
     }
-    out
-}
-
-fn subresource(r: &Resource, sub: &Subresource, scoped: &str) -> Map<String, Value> {
-    let about = About {
-        resource: r,
-        kind: (&sub.kind.group, &sub.kind.version, &sub.kind.kind),
-        body: sub.object.map(type_name),
-        id: format!("{scoped}{}{}", r.kind, capital(&sub.name)),
-    };
-    let mut item = Map::new();
-    if matches!(&*sub.name, "exec" | "attach" | "portforward" | "proxy") {
-        for method in ["get", "post", "put", "patch", "delete"] {
-            let verb = match method {
-                "post" => "create",
-                "put" => "update",
-                other => other,
-            };
-            if sub.verbs.iter().any(|v| v == verb) {
-                let operation =
-                    about.operation(&format!("connect{}", capital(method)), "connect", &["200"], None);
-                item.insert(method.into(), operation);
-            }
+    if watches {
+        let get = |operation: Value| Map::from_iter([("get".to_owned(), operation)]);
+        let many = about(format!("{scoped}{}List", r.kind));
+        let place = In { namespaced: r.namespaced, ..In::default() };
+        out.push(format!("{base}/watch{collection}"), get(many.watch(true)), place);
+        out.push(format!("{base}/watch{collection}/{{name}}"), get(one().watch(false)), named);
+        if r.namespaced {
+            let many = about(format!("{}ListForAllNamespaces", r.kind));
+            out.push(format!("{base}/watch/{}", r.plural), get(many.watch(true)), In::default());
         }
-        return item;
     }
-    for verb in &sub.verbs {
-        match &**verb {
-            "get" => item.insert("get".into(), about.get()),
-            "create" => item.insert("post".into(), about.post("post")),
-            "update" => item.insert("put".into(), about.put()),
-            "patch" => item.insert("patch".into(), about.patch()),
-            "delete" => item.insert("delete".into(), about.delete()),
-            _ => None,
-        };
-    }
-    item
+    out.paths
 }
 
-fn push(
-    out: &mut Vec<(String, Value)>,
-    path: String,
-    mut item: Map<String, Value>,
+/// What a path's own parameters are.
+#[derive(Clone, Copy, Default)]
+struct In<'a> {
     namespaced: bool,
-    named: bool,
-) {
-    if item.is_empty() {
-        return;
+    /// The kind that it names one object of.
+    named: Option<&'a str>,
+    /// It ends with whatever comes after.
+    rest: bool,
+    /// Nobody asks for indentation.
+    bytes: bool,
+}
+
+struct Paths<'a> {
+    resource: &'a Resource,
+    paths: Vec<(String, Value)>,
+}
+
+impl Paths<'_> {
+    fn push(&mut self, path: String, mut item: Map<String, Value>, place: In<'_>) {
+        self.push_with(path, &mut item, place, Vec::new());
     }
-    let mut parameters = Vec::new();
-    if named {
-        parameters.push(in_path("name"));
+
+    fn push_with(
+        &mut self,
+        path: String,
+        item: &mut Map<String, Value>,
+        place: In<'_>,
+        mut more: Vec<Value>,
+    ) {
+        if item.is_empty() {
+            return;
+        }
+        if let Some(kind) = place.named {
+            more.push(in_path("name", &format!("name of the {kind}")));
+        }
+        if place.namespaced {
+            more.push(in_path("namespace", "the namespace"));
+        }
+        if place.rest {
+            more.push(in_path("path", "path to the resource"));
+        }
+        if !place.bytes {
+            more.extend(parameters::query(PRETTY));
+        }
+        hoist(item, more);
+        self.paths.push((path, Value::Object(std::mem::take(item))));
     }
-    if namespaced {
-        parameters.push(in_path("namespace"));
+
+    fn subresource(&mut self, path: &str, sub: &Subresource, scoped: &str) {
+        let r = self.resource;
+        let about = About {
+            resource: r,
+            kind: (&sub.kind.group, &sub.kind.version, &sub.kind.kind),
+            body: sub.object.map(type_name),
+            id: format!("{scoped}{}{}", r.kind, capital(&sub.name)),
+            subresource: &sub.name,
+        };
+        let place = In { namespaced: r.namespaced, named: Some(&sub.kind.kind), ..In::default() };
+        if let Some(methods) = connections(&sub.name) {
+            let place = In { bytes: true, ..place };
+            let options = || sub.object.map(parameters::fields).unwrap_or_default();
+            let item = |about: &About<'_>| -> Map<String, Value> {
+                methods.iter().map(|method| ((*method).to_owned(), about.connect(method))).collect()
+            };
+            self.push_with(path.to_owned(), &mut item(&about), place, options());
+            if sub.name == "proxy" {
+                let about = About { id: format!("{}WithPath", about.id), ..about };
+                let place = In { rest: true, ..place };
+                self.push_with(format!("{path}/{{path}}"), &mut item(&about), place, options());
+            }
+            return;
+        }
+        let mut item = Map::new();
+        for verb in &sub.verbs {
+            match &**verb {
+                "get" => item.insert("get".into(), about.get()),
+                "create" => item.insert("post".into(), about.post()),
+                "update" => item.insert("put".into(), about.put()),
+                "patch" => item.insert("patch".into(), about.patch()),
+                "delete" => item.insert("delete".into(), about.delete()),
+                _ => None,
+            };
+        }
+        let log = (sub.name == "log").then(|| api::schema().find(LOG_OPTIONS)).flatten();
+        self.push_with(path.to_owned(), &mut item, place, log.map(parameters::fields).unwrap_or_default());
     }
-    parameters
-        .push(json!({"name": "pretty", "in": "query", "schema": {"type": "string", "uniqueItems": true}}));
-    item.insert("parameters".into(), parameters.into());
-    out.push((path, Value::Object(item)));
+}
+
+const LOG_OPTIONS: &str = "io.k8s.api.core.v1.PodLogOptions";
+
+/// The methods of subresources that connect to somebody else.
+fn connections(name: &str) -> Option<&'static [&'static str]> {
+    match name {
+        "exec" | "attach" | "portforward" => Some(&["get", "post"]),
+        "proxy" => Some(&["get", "put", "post", "delete", "options", "head", "patch"]),
+        _ => None,
+    }
 }

@@ -1,7 +1,7 @@
 //! Types as OpenAPI schemas: structure from the field plan, words from k8s-openapi.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io;
 
 use api::{Description, Descriptions};
 use apimachinery::schema::{Field, ListType, Resource, Shape, Type, TypeId};
@@ -20,6 +20,7 @@ const COMMON: [&str; 4] = [
 /// Says what the fields are for that every kind has.
 const ANY_KIND: &str = "io.k8s.api.core.v1.Pod";
 
+pub const VERSION: &str = "io.k8s.apimachinery.pkg.version.Info";
 pub const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 
 /// The special scalars: their names and what they look like.
@@ -89,31 +90,28 @@ impl Reached {
     }
 }
 
-/// Writes `"name":{…},…` for every type of a document.
-pub fn write(resources: &[&Resource], out: &mut impl Write) -> io::Result<()> {
-    let mut separator = "";
-    each(resources, |name, schema| {
-        write!(out, "{separator}{}:{schema}", Value::from(name))?;
-        separator = ",";
-        Ok(())
-    })
-}
-
-/// Makes the schema of every type that the resources reach, one after the other.
-pub fn each(resources: &[&Resource], mut take: impl FnMut(&str, Value) -> io::Result<()>) -> io::Result<()> {
+/// Makes the schema of every type that the resources and the named types reach, one after the other.
+pub fn each(
+    resources: &[&Resource],
+    types: &[&str],
+    mut take: impl FnMut(&str, Value) -> io::Result<()>,
+) -> io::Result<()> {
     let mut reached = Reached::default();
+    let common: &[&str] = if resources.is_empty() { &[] } else { &COMMON };
     for resource in resources {
         let subresources = resource.subresources.iter().filter_map(|s| s.object);
         for id in [resource.object].into_iter().chain(resource.list).chain(subresources) {
             reached.add(id);
         }
     }
-    for name in COMMON {
+    for name in common.iter().chain(types) {
         if let Some(id) = api::schema().find(name) {
             reached.add(id);
         }
     }
-    reached.scalars.push((PATCH, json!({"type": "object"})));
+    if !resources.is_empty() {
+        reached.scalars.push((PATCH, json!({"type": "object"})));
+    }
     let mut words = Descriptions::default();
     let any = words.get(ANY_KIND);
     for (name, id) in &reached.types {
@@ -125,14 +123,29 @@ pub fn each(resources: &[&Resource], mut take: impl FnMut(&str, Value) -> io::Re
         }
         take(name, schema)?;
     }
+    // The one type that is in no field plan.
+    if types.contains(&VERSION)
+        && let Some(known) = words.get(VERSION)
+    {
+        take(VERSION, known.schema().clone())?;
+    }
     Ok(())
+}
+
+/// A kind that is nothing but metadata and items.
+fn is_list(ty: &Type) -> bool {
+    !ty.kinds.is_empty() && ty.name.ends_with("List") && ty.fields.iter().any(|field| &*field.name == "items")
 }
 
 fn object(ty: &Type, words: &mut Descriptions, any: Option<&Description>) -> Value {
     let description = words.get(&ty.name);
     let mut out = Map::new();
+    let list = is_list(ty);
     if let Some(text) = description.as_ref().and_then(|d| d.about()) {
         out.insert("description".into(), text.into());
+    } else if list && let Some((_, _, kind)) = ty.kinds.first() {
+        let kind = kind.strip_suffix("List").unwrap_or(kind);
+        out.insert("description".into(), format!("{kind}List is a list of {kind} objects.").into());
     }
     out.insert("type".into(), "object".into());
     let mut properties = Map::new();
@@ -141,7 +154,11 @@ fn object(ty: &Type, words: &mut Descriptions, any: Option<&Description>) -> Val
         let own = description.as_ref().and_then(|d| d.field(&field.name));
         // Lists are not described one by one; what they have in common with every kind is.
         let common = matches!(&*field.name, "apiVersion" | "kind") && !ty.kinds.is_empty();
-        let text = own.or_else(|| any.filter(|_| common)?.field(&field.name));
+        let text = own.or_else(|| any.filter(|_| common)?.field(&field.name)).or(match &*field.name {
+            "items" if list => Some("The objects."),
+            "metadata" if list => Some("The list's own metadata: its resourceVersion and where it goes on."),
+            _ => None,
+        });
         properties.insert(field.name.to_string(), property(field, text));
         if field.required {
             required.push(Value::from(&*field.name));

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, Response, header};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{Documents, paths, schemas, v2_paths};
+use super::{Documents, VERSION, others, paths, schemas, v2_paths};
 use crate::response;
 use crate::server::{Body, Served};
 
@@ -49,25 +49,29 @@ pub fn answer(documents: &Documents, headers: &HeaderMap) -> Response<Body> {
 }
 
 fn make(served: &Served, protobuf: bool, gzip: bool) -> io::Result<Vec<u8>> {
-    let resources: Vec<&Resource> = served.iter().collect();
     if gzip {
         let mut out = GzEncoder::new(Vec::new(), Compression::fast());
-        write(&resources, protobuf, &mut out)?;
+        write(served, protobuf, &mut out)?;
         return out.finish();
     }
     let mut out = Vec::new();
-    write(&resources, protobuf, &mut out)?;
+    write(served, protobuf, &mut out)?;
     Ok(out)
 }
 
-fn write(resources: &[&Resource], protobuf: bool, out: &mut impl Write) -> io::Result<()> {
+fn write(served: &Served, protobuf: bool, out: &mut impl Write) -> io::Result<()> {
+    let resources: Vec<&Resource> = served.iter().collect();
+    let resources = &*resources;
+    let others: Vec<others::Other> = others::all(served).into_iter().map(|(_, other)| other).collect();
+    let types: Vec<&str> = others.iter().filter_map(|other| other.answer).collect();
+    let all_paths = others.into_iter().map(|other| (other.path, other.item)).chain(paths::all(resources));
     if protobuf {
         let mut info = Message::default();
-        info.text(1, "Kubernetes").text(2, "v1.36.2");
+        info.text(1, "Kubernetes").text(2, VERSION);
         let mut head = Message::default();
         head.text(1, "2.0").message(2, &info).message(8, &Message::default());
         out.write_all(&head.0)?;
-        for (path, item) in paths::all(resources) {
+        for (path, item) in all_paths {
             let mut one = Message::default();
             one.message(2, &v2_paths::named_item(&path, &v2_paths::item(item)));
             let mut piece = Message::default();
@@ -75,7 +79,7 @@ fn write(resources: &[&Resource], protobuf: bool, out: &mut impl Write) -> io::R
             out.write_all(&piece.0)?;
         }
         // A message that comes in several pieces is put together by whoever reads it.
-        return schemas::each(resources, |name, schema| {
+        return schemas::each(resources, &types, |name, schema| {
             let mut definitions = Message::default();
             definitions.message(1, &named(name, &older(schema)));
             let mut piece = Message::default();
@@ -83,20 +87,23 @@ fn write(resources: &[&Resource], protobuf: bool, out: &mut impl Write) -> io::R
             out.write_all(&piece.0)
         });
     }
-    out.write_all(br#"{"swagger":"2.0","info":{"title":"Kubernetes","version":"v1.36.2"},"paths":{"#)?;
+    let info = json!({"title": "Kubernetes", "version": VERSION});
+    write!(out, r#"{{"swagger":"2.0","info":{info},"paths":{{"#)?;
     let mut separator = "";
-    for (path, item) in paths::all(resources) {
+    for (path, item) in all_paths {
         write!(out, "{separator}{}:{}", Value::from(path), v2_paths::item(item))?;
         separator = ",";
     }
     out.write_all(br#"},"definitions":{"#)?;
     let mut separator = "";
-    schemas::each(resources, |name, schema| {
+    schemas::each(resources, &types, |name, schema| {
         write!(out, "{separator}{}:{}", Value::from(name), older(schema))?;
         separator = ",";
         Ok(())
     })?;
-    out.write_all(b"}}")
+    let scheme = json!({"BearerToken": {"description": "Bearer Token authentication", "type": "apiKey",
+        "name": "authorization", "in": "header"}});
+    write!(out, r#"}},"securityDefinitions":{scheme},"security":[{{"BearerToken":[]}}]}}"#)
 }
 
 /// A schema of v3 as v2 says it: references beside other words, and one type where v3 allows several.
@@ -131,6 +138,20 @@ pub fn older(schema: Value) -> Value {
 pub struct Message(pub Vec<u8>);
 
 impl Message {
+    /// A whole number, zero too.
+    pub fn number(&mut self, tag: usize, value: usize) -> &mut Self {
+        self.varint(tag << 3);
+        self.varint(value);
+        self
+    }
+
+    /// A floating-point number, zero too.
+    pub fn double(&mut self, tag: usize, value: f64) -> &mut Self {
+        self.varint(tag << 3 | 1);
+        self.0.extend_from_slice(&value.to_le_bytes());
+        self
+    }
+
     fn varint(&mut self, mut value: usize) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);

@@ -162,7 +162,11 @@ fn encode_parameter(parameter: &Value) -> Message {
             kind.message(1, &one);
         }
         place => {
-            one.flag(1, required).text(2, place).text(4, text("name"));
+            one.flag(1, required).text(2, place);
+            if !text("description").is_empty() {
+                one.text(3, text("description"));
+            }
+            one.text(4, text("name"));
             let (tag, type_tag) = if place == "path" { (4, 5) } else { (3, 6) };
             one.text(type_tag, text("type"));
             let mut other = Message::default();

@@ -1,16 +1,35 @@
 //! The engine's view of `kinds::strategy`: what is the same for all kinds around what each adds.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use apimachinery::{field::ErrorList, schema::Resource, status::Status};
 use kinds::strategy::{GarbageCollection, Strategy};
 use serde_json::{Value, json};
 
 use super::{generic::Warnings, meta, validate_meta};
+use crate::conversion;
 
 /// The rules of a resource's kind.
 pub fn of(resource: &Resource) -> &'static Strategy {
     kinds::strategy(&resource.group, &resource.kind)
+}
+
+/// An object in the shape that its kind's rules read.
+fn for_rules<'a>(resource: &Resource, object: &'a Value) -> Cow<'a, Value> {
+    let (group, version) = (&*resource.group, &*resource.version);
+    let Some(to) = conversion::rules_version(group, version) else { return Cow::Borrowed(object) };
+    let mut converted = object.clone();
+    conversion::convert(&mut converted, &resource.kind, (group, version), (group, to));
+    Cow::Owned(converted)
+}
+
+/// Lets rules change an object, in the shape that they read.
+fn by_rules(resource: &Resource, object: &mut Value, change: impl FnOnce(&mut Value)) {
+    let (group, version) = (&*resource.group, &*resource.version);
+    let Some(to) = conversion::rules_version(group, version) else { return change(object) };
+    conversion::convert(object, &resource.kind, (group, version), (group, to));
+    change(object);
+    conversion::convert(object, &resource.kind, (group, to), (group, version));
 }
 
 /// Before a create is validated: no status from clients, generation 1, what the kind adds. `now` is the time of the
@@ -21,8 +40,10 @@ pub fn prepare_for_create(resource: &Resource, object: &mut Value, now: &str) ->
         reset_status(resource, object)?;
     }
     meta::set(object, "generation", strategy.generation.then(|| json!(1)));
-    (strategy.prepare_for_create)(object);
-    (strategy.stamp_new)(object, now);
+    by_rules(resource, object, |object| {
+        (strategy.prepare_for_create)(object);
+        (strategy.stamp_new)(object, now);
+    });
     Ok(())
 }
 
@@ -59,8 +80,11 @@ pub fn prepare_for_update(resource: &Resource, subresource: &str, new: &mut Valu
         }
         _ => {}
     }
-    (strategy.prepare_for_update)(new, old, subresource);
-    (strategy.stamp)(new, old, subresource, now);
+    let before = for_rules(resource, old);
+    by_rules(resource, new, |new| {
+        (strategy.prepare_for_update)(new, &before, subresource);
+        (strategy.stamp)(new, &before, subresource, now);
+    });
     if strategy.generation && changed(new, old) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
         meta::set(new, "generation", Some(json!(generation + 1)));
@@ -87,7 +111,7 @@ pub fn validate_create(resource: &Resource, object: &Value) -> ErrorList {
     let strategy = of(resource);
     let mut errors = ErrorList::new();
     validate_meta::validate(object, resource.namespaced, strategy.name, &mut errors);
-    (strategy.validate)(object, &mut errors);
+    (strategy.validate)(&for_rules(resource, object), &mut errors);
     errors
 }
 
@@ -98,7 +122,8 @@ pub fn validate_update(resource: &Resource, subresource: &str, new: &Value, old:
     // The name was good when the object was made, under the rules of then.
     validate_meta::validate(new, resource.namespaced, |_, _| Vec::new(), &mut errors);
     validate_meta::validate_update(new, old, &mut errors);
-    (strategy.validate_update)(new, old, subresource, &mut errors);
+    let (new, old) = (for_rules(resource, new), for_rules(resource, old));
+    (strategy.validate_update)(&new, &old, subresource, &mut errors);
     errors
 }
 
@@ -109,7 +134,8 @@ pub fn warnings(
     old: Option<&Value>,
     warnings: &Warnings,
 ) {
-    for warning in (of(resource).warnings)(new, old, subresource) {
+    let old = old.map(|old| for_rules(resource, old));
+    for warning in (of(resource).warnings)(&for_rules(resource, new), old.as_deref(), subresource) {
         warnings.add(warning);
     }
 }
