@@ -131,7 +131,8 @@ fn round(schema: &Schema, v: &Vector) -> Result<(), String> {
             raw.iter().zip(sealed.raw).position(|(a, b)| a != b).unwrap_or(raw.len().min(sealed.raw.len()));
         return Err(format!("protobuf differs at byte {at} of {} ({} written)", sealed.raw.len(), raw.len()));
     }
-    if envelope::wrap(sealed.api_version, sealed.kind, sealed.raw) != v.pb {
+    let whole = protobuf::encode_enveloped(schema, v.ty, sealed.api_version, sealed.kind, &read.value);
+    if envelope::wrap(sealed.api_version, sealed.kind, sealed.raw) != v.pb || whole.as_ref() != Ok(&v.pb) {
         return Err("the envelope differs".into());
     }
 
@@ -256,6 +257,7 @@ fn zero_empty_sparse_and_full_objects_survive_protobuf() {
             let normal = without_type(read.value);
             let raw =
                 protobuf::encode(schema, id, &normal).unwrap_or_else(|e| panic!("{} {how}: {e}", ty.name));
+            assert_eq!(protobuf::to_vec(schema, id, &normal).as_ref(), Ok(&raw), "{} {how}: two ways", ty.name);
             let back = protobuf::decode(schema, id, &raw).unwrap();
             assert!(back == normal, "{} {how}: {}", ty.name, difference(&back, &normal, String::new()));
             let mut out = Vec::new();

@@ -3,7 +3,7 @@
 use apimachinery::{
     codec::{
         json, normal,
-        protobuf::{self, Head, envelope},
+        protobuf::{self, Head},
     },
     schema::TypeId,
 };
@@ -22,7 +22,8 @@ pub fn message(ty: TypeId, object: &Value) -> Result<Vec<u8>, String> {
 
 /// A value as it is stored: the envelope around the message.
 pub fn encode(ty: TypeId, api_version: &str, kind: &str, object: &Value) -> Result<Bytes, String> {
-    Ok(envelope::wrap(api_version, kind, &message(ty, object)?).into())
+    let bytes = protobuf::encode_enveloped(api::schema(), ty, api_version, kind, object);
+    Ok(bytes.map_err(|e| e.to_string())?.into())
 }
 
 /// A stored message as JSON, without a value in between.

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::Error;
 use super::read::{self, Datum, Found, IntOrText};
-use super::transcode::{is_empty, is_omitted};
+use super::transcode::is_omitted;
 use crate::codec::{MAX_DEPTH, json, normal};
 use crate::schema::{Field, List, Omit, Schema, Shape, Type, TypeId};
 use crate::time;
@@ -317,9 +317,6 @@ impl<'s, 'a> Fields<'_, 's, 'a> {
         let datum = self.node.context.stack.borrow()[to - 1].datum;
         if !field.pointer && field.omit != Omit::Never && is_omitted(field, datum)? {
             return Ok(None);
-        }
-        if field.shape.is_nilable() && is_empty(&field.shape, datum)? {
-            return Ok(nulls.then_some(What::Null));
         }
         Ok(Some(What::One(&field.shape, datum)))
     }

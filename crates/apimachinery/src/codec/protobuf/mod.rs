@@ -15,6 +15,7 @@ pub mod envelope;
 mod read;
 mod ser;
 mod transcode;
+mod value;
 
 pub use transcode::{Head, to_json};
 
@@ -54,7 +55,18 @@ pub fn from_slice<T: DeserializeOwned>(schema: &Schema, ty: TypeId, bytes: &[u8]
 /// Writes a value; fields that the type does not know are left out. An error means that a value does not fit
 /// its field.
 pub fn encode(schema: &Schema, ty: TypeId, value: &Value) -> Result<Vec<u8>, Error> {
-    ser::to_vec(schema, ty, value)
+    value::to_vec(schema, ty, value)
+}
+
+/// [`encode`] with the [`envelope`] around it, as objects are stored; the vector has no room to spare.
+pub fn encode_enveloped(
+    schema: &Schema,
+    ty: TypeId,
+    api_version: &str,
+    kind: &str,
+    value: &Value,
+) -> Result<Vec<u8>, Error> {
+    value::enveloped(schema, ty, api_version, kind, value)
 }
 
 /// Writes any struct that serde writes as the object's JSON.

@@ -171,13 +171,7 @@ impl<'s, 'a> Writer<'s, '_, 'a> {
             return Ok(());
         }
         self.name(field, empty);
-        match &field.shape {
-            Shape::Bytes | Shape::List(_) if is_empty(&field.shape, datum)? => {
-                self.out.extend_from_slice(b"null");
-                Ok(())
-            }
-            shape => self.value(shape, datum),
-        }
+        self.value(&field.shape, datum)
     }
 
     fn list(&mut self, element: &'s Shape, from: usize, to: usize) -> Result<(), Error> {
@@ -368,8 +362,8 @@ pub(super) fn is_omitted(field: &Field, datum: Datum) -> Result<bool, Error> {
     })
 }
 
-/// Empty bytes or an empty wrapped list, which are nil in normal form.
-pub(super) fn is_empty(shape: &Shape, datum: Datum) -> Result<bool, Error> {
+/// Empty bytes or an empty wrapped list.
+fn is_empty(shape: &Shape, datum: Datum) -> Result<bool, Error> {
     let bytes = datum.bytes()?;
     Ok(match shape {
         Shape::List(_) => read::Fields::last(bytes, 1)?.is_none(),
