@@ -1,0 +1,7 @@
+//! Custom resources, as far as they are pure: what a CustomResourceDefinition says, and what follows from it for its
+//! objects. Start at [`structural`].
+//!
+//! Nothing here stores, serves or evaluates an expression.
+
+pub mod re2;
+pub mod structural;
