@@ -52,7 +52,7 @@ impl ApiServer {
         output: negotiation::Output,
     ) -> Result<Response<Body>, Status> {
         let user = self.authenticate(&peer, info, request.headers())?;
-        let admitted = match self.flow.admit(self.storage.store(), &user, info).await {
+        let admitted = match self.flow.admit(self.storage.store(), &user, info, query).await {
             Ok(admitted) => admitted,
             Err((admitted, _)) => return Ok(flow::refused(&admitted)),
         };
@@ -86,7 +86,8 @@ impl ApiServer {
         let special = health::handle(self, info, query, &request)
             .or_else(|| metrics::handle(self, info, query, &request))
             .or_else(|| discovery::handle(self, info, query, &request))
-            .or_else(|| openapi::handle(self, info, query, &request));
+            .or_else(|| openapi::handle(self, info, query, &request))
+            .or_else(|| flow::handle(self, info));
         Ok(special.unwrap_or_else(response::not_found))
     }
 

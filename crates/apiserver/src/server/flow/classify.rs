@@ -48,8 +48,18 @@ pub struct Limited {
     pub lendable_percent: u32,
     /// `None`: may borrow whatever others lend.
     pub borrowing_percent: Option<u32>,
-    /// How many may wait in a flow, and in the whole level; `None`: nobody waits.
-    pub queue: Option<(usize, usize)>,
+    /// `None`: nobody waits.
+    pub queue: Option<Queuing>,
+}
+
+/// Where requests wait.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Queuing {
+    pub queues: usize,
+    /// How many of them a flow may use.
+    pub hand: usize,
+    /// How many may wait in each.
+    pub length: usize,
 }
 
 struct Rule {
@@ -121,9 +131,11 @@ impl Level {
             let queuing = &response["queuing"];
             let queue = (response["type"] == "Queue").then(|| {
                 let get = |key: &str, absent: u32| number(&queuing[key]).unwrap_or(absent) as usize;
-                let (queues, hand, length) =
-                    (get("queues", 64), get("handSize", 8), get("queueLengthLimit", 50));
-                (hand.max(1) * length, queues.max(1) * length)
+                Queuing {
+                    queues: get("queues", 64),
+                    hand: get("handSize", 8),
+                    length: get("queueLengthLimit", 50),
+                }
             });
             Limited {
                 shares: number(&limited["nominalConcurrencyShares"]).unwrap_or(30),

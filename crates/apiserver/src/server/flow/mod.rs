@@ -3,12 +3,16 @@
 //! without it there are two limits, for requests that change something and for others. Either way what is too
 //! much is answered with 429 and `Retry-After`.
 //!
-//! Simpler than upstream's: every request takes one seat, a flow has a queue of its own instead of a hand of
-//! shared ones, and levels lend idle seats at the moment instead of every ten seconds. Requests that stay open
-//! (watches, logs, exec) take no seat.
+//! A list takes as many seats as it goes through bytes ([`estimate`]), a watch too until it has begun; what waits
+//! does so in a hand of shared queues ([`queues`]). Simpler than upstream's: levels lend idle seats at the moment
+//! instead of every ten seconds, and a write takes no seats for its watchers. Other requests that stay open (logs,
+//! exec) take no seat.
 
 mod classify;
+mod dump;
+mod estimate;
 mod levels;
+mod queues;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,10 +26,10 @@ use serde_json::Value;
 
 use self::classify::Rules;
 pub use self::levels::Refusal;
-use self::levels::{Levels, Seat};
+use self::levels::{Claim, Levels, Seat};
 use super::Body;
 use crate::authorization::{Attributes, PRIVILEGED_GROUP, Set};
-use crate::request::{RequestInfo, UserInfo};
+use crate::request::{Query, RequestInfo, UserInfo};
 use crate::response;
 
 pub const GROUP: &str = "flowcontrol.apiserver.k8s.io";
@@ -48,6 +52,7 @@ pub struct FlowControl {
     changed: AtomicBool,
     rules: ArcSwap<Rules>,
     levels: Levels,
+    sizes: estimate::Sizes,
 }
 
 /// Where a request belongs, and its seat if it takes one. Dropped when the answer is there.
@@ -100,6 +105,7 @@ impl FlowControl {
             changed: AtomicBool::new(false),
             rules: ArcSwap::from_pointee(rules),
             levels,
+            sizes: estimate::Sizes::default(),
         }
     }
 
@@ -112,6 +118,7 @@ impl FlowControl {
         store: &etcd::Store,
         user: &UserInfo,
         info: &RequestInfo,
+        query: &Query,
     ) -> Result<Admitted, (Admitted, Refusal)> {
         if !self.fair {
             return self.count(user, info).map_err(|refusal| (Admitted::default(), refusal));
@@ -124,13 +131,16 @@ impl FlowControl {
             priority_level_uid: class.level.uid.clone(),
             ..Admitted::default()
         };
-        if info.is_long_running() {
+        // A watch is like a list until it has begun; then it is nobody's work.
+        if info.is_long_running() && info.verb != "watch" {
             return Ok(admitted);
         }
+        let width = if class.level.limited.is_some() { self.sizes.estimate(store, info, query) } else { 1 };
         let (level, flow) = (class.level.name.clone(), class.flow(user, &info.namespace));
         let schema = class.schema.name.clone();
         drop(rules);
-        match self.levels.enter(&level, &schema, flow, self.patience).await {
+        let claim = Claim { level: &level, schema: &schema, flow, width };
+        match self.levels.enter(claim, self.patience).await {
             Ok(seat) => {
                 admitted._seat = Some(seat);
                 Ok(admitted)
@@ -204,6 +214,14 @@ impl FlowControl {
         }
         self.levels.write_metrics(out);
     }
+}
+
+/// Answers `/debug/api_priority_and_fairness/…`; `None` for other paths.
+pub fn handle(server: &super::ApiServer, info: &RequestInfo) -> Option<Response<Body>> {
+    let what = info.path.strip_prefix(dump::PREFIX)?;
+    let control = &server.flow;
+    let rows = control.fair.then(|| control.levels.dump(what)).flatten()?;
+    Some(response::bytes(200, "text/plain; charset=utf-8", dump::table(&rows)))
 }
 
 /// The answer to what is too much, as upstream's: text, not a Status.
