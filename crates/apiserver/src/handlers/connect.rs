@@ -1,4 +1,4 @@
-//! Requests that a node answers: `pods/{log,exec,attach,portforward}`, `nodes/proxy`.
+//! Requests that a node answers: `pods/{log,exec,attach,portforward}`; what is proxied is in [`super::proxied`].
 
 use apimachinery::status::Status;
 use http::{Request, Response};
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Call;
 use crate::{
     authorization,
-    proxy::{Route, location},
+    proxy::{Backend, Route, location},
     request::Operation,
     response,
     server::Body,
@@ -29,61 +29,35 @@ pub(super) async fn connect(call: &Call<'_>, request: Request<Body>) -> Result<R
         scope.admit(Operation::Connect, &mut Value::Null, None, false).await?;
         scope.check(Operation::Connect, &Value::Null, None, false).await?;
     }
-    let (node, path_and_query) = if call.resource.plural == "nodes" {
-        (call.info.name.clone(), node_path(call))
-    } else if subresource == "proxy" {
-        return Ok(response::not_found());
-    } else {
-        let pod = call.server.storage.read(call.resource, call.namespace(), &call.info.name)?;
-        let pod = pod.ok_or_else(|| call.not_found())?;
-        let Some(path) = location::of_pod(&pod, subresource, call.query)? else {
-            // No node, no log: an empty answer, as upstream's.
-            return Ok(response::empty(204));
-        };
-        (location::node_of(&pod).to_owned(), path)
+    if subresource == "proxy" {
+        return super::proxied::proxy(call, request).await;
+    }
+    let pod = call.server.storage.read(call.resource, call.namespace(), &call.info.name)?;
+    let pod = pod.ok_or_else(|| call.not_found())?;
+    let Some(path_and_query) = location::of_pod(&pod, subresource, call.query)? else {
+        // No node, no log: an empty answer, as upstream's.
+        return Ok(response::empty(204));
     };
-    let route = route(call, &node, path_and_query)?;
-    let Some(kubelets) = &call.server.kubelets else {
-        return Err(Status::service_unavailable("the API server has no credentials for kubelets"));
-    };
-    let answer = kubelets.forward(&route, request).await?;
+    let (host, port) = kubelet_of(call, location::node_of(&pod))?;
+    let answer = kubelets(call)?.forward(&Route { host, port, path_and_query }, request).await?;
     if subresource == "log" && !answer.status().is_success() {
         return Err(log_failure(call, answer).await);
     }
     Ok(answer)
 }
 
-fn route(call: &Call<'_>, node: &str, path_and_query: String) -> Result<Route, Status> {
+/// Address and port of a node's kubelet.
+pub(super) fn kubelet_of(call: &Call<'_>, node: &str) -> Result<(String, u16), Status> {
     let nodes = api::resource("", "v1", "nodes").ok_or_else(|| Status::internal("nodes are not served"))?;
-    // `name:port` and `scheme:name:port` name other ports of the node; only its kubelet is reached here.
-    let name = node.split(':').find(|part| !matches!(*part, "http" | "https")).unwrap_or(node);
-    let found = call.server.storage.read(nodes, "", name)?;
-    let found = found.ok_or_else(|| Status::not_found("", "nodes", name))?;
+    let found = call.server.storage.read(nodes, "", node)?;
+    let found = found.ok_or_else(|| Status::not_found("", "nodes", node))?;
     let settings = &call.server.settings;
-    let (host, port) = location::of_node(&found, &settings.kubelet_address_types, settings.kubelet_port)?;
-    Ok(Route { host, port, path_and_query })
+    location::of_node(&found, &settings.kubelet_address_types, settings.kubelet_port)
 }
 
-/// What follows `/proxy` in the path, with the query as it came.
-fn node_path(call: &Call<'_>) -> String {
-    let mut path = String::new();
-    for part in call.info.parts.iter().skip(3) {
-        path.push('/');
-        path.push_str(&location::escape(part));
-    }
-    if path.is_empty() {
-        path.push('/');
-    }
-    let query: Vec<String> = call
-        .query
-        .iter()
-        .map(|(key, value)| format!("{}={}", location::escape(key), location::escape(value)))
-        .collect();
-    if !query.is_empty() {
-        path.push('?');
-        path.push_str(&query.join("&"));
-    }
-    path
+pub(super) fn kubelets<'a>(call: &'a Call<'_>) -> Result<&'a Backend, Status> {
+    let missing = || Status::service_unavailable("the API server has no credentials for kubelets");
+    call.server.kubelets.as_ref().ok_or_else(missing)
 }
 
 /// The kubelet's complaint as a Status.

@@ -9,6 +9,7 @@ mod get;
 mod list;
 pub mod options;
 mod patch;
+mod proxied;
 mod respond;
 mod subresource;
 mod table;
@@ -101,13 +102,15 @@ pub(crate) async fn resource(
         return Ok(response::not_found());
     }
     let verbs = subresource.map_or(&resource.verbs, |s| &s.verbs);
+    // What is proxied may be asked with any of these; OPTIONS is no verb of ours.
+    let proxied = &*info.subresource == "proxy" && *request.method() == http::Method::OPTIONS;
     let named = info.parts.len() > 1;
     let misplaced = match &*info.verb {
         "create" => named && subresource.is_none(),
         "update" | "patch" => !named,
         _ => false,
     };
-    if misplaced || !verbs.iter().any(|verb| *verb == info.verb) {
+    if !proxied && (misplaced || !verbs.iter().any(|verb| *verb == info.verb)) {
         return Err(Status::generic_server_response(
             405,
             "",

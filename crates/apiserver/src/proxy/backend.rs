@@ -1,4 +1,4 @@
-//! Carrying a request to a node and its answer back.
+//! Carrying a request to a node or a pod and its answer back.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,11 @@ use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::{io::copy_bidirectional, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, copy_bidirectional},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_rustls::TlsConnector;
 
 use crate::server::Body;
@@ -23,17 +27,36 @@ pub struct Route {
     pub path_and_query: String,
 }
 
-/// Connections to kubelets.
+/// Connections to kubelets, or to what is proxied.
 #[derive(Clone)]
 pub struct Backend {
-    tls: Arc<rustls::ClientConfig>,
+    /// None: in the clear.
+    tls: Option<Arc<rustls::ClientConfig>>,
+    /// What answers speaks for the node, not for itself.
+    kubelet: bool,
 }
 
 impl Backend {
     /// `tls` trusts the CA of the kubelets' serving certificates and presents the API server's client
     /// certificate (through a resolver, if that is rotated).
     pub fn new(tls: Arc<rustls::ClientConfig>) -> Self {
-        Self { tls }
+        Self { tls: Some(tls), kubelet: true }
+    }
+
+    /// For pods and the like: nobody vouches for their certificates, if they have any.
+    ///
+    /// # Errors
+    /// 500 when TLS cannot be set up.
+    pub fn proxy(tls: bool) -> Result<Self, Status> {
+        let config = || {
+            let builder = rustls::ClientConfig::builder_with_provider(crate::server::tls::provider())
+                .with_safe_default_protocol_versions()
+                .map_err(|e| Status::internal(format_args!("setting up TLS: {e}")))?;
+            let builder = builder.dangerous();
+            let any = crate::server::tls::any_server();
+            Ok::<_, Status>(Arc::new(builder.with_custom_certificate_verifier(any).with_no_client_auth()))
+        };
+        Ok(Self { tls: tls.then(config).transpose()?, kubelet: false })
     }
 
     /// Sends the request and answers with what the node says. When the node switches protocols, so does the
@@ -48,7 +71,12 @@ impl Backend {
         parts.uri = uri;
         parts.version = http::Version::HTTP_11;
         parts.extensions.clear();
-        clean_request(&mut parts.headers, client_upgrade.is_some(), route);
+        clean_request(&mut parts.headers, client_upgrade.is_some());
+        if self.kubelet
+            && let Ok(host) = route.authority().parse()
+        {
+            parts.headers.insert(header::HOST, host);
+        }
         let mut response = self.send(route, Request::from_parts(parts, body)).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             clean_response(response.headers_mut());
@@ -75,17 +103,19 @@ impl Backend {
         route: &Route,
         request: Request<Body>,
     ) -> Result<Response<hyper::body::Incoming>, Status> {
-        let target = format!("{}:{}", bracketed(&route.host), route.port);
-        let failed = |what: &str| {
+        let target = route.authority();
+        let failed = |what: &str| match self.kubelet {
             // As upstream's proxy answers: the transport's error as a 500 of the API.
-            Status::internal(format_args!("error dialing backend: {what}"))
+            true => Status::internal(format_args!("error dialing backend: {what}")),
+            false => Status::service_unavailable(format!("error trying to reach service: {what}")),
         };
         let name = ServerName::try_from(route.host.clone()).map_err(|e| failed(&e.to_string()))?;
         let connect = async {
             let stream = TcpStream::connect(&target).await.map_err(|e| format!("dial tcp {target}: {e}"))?;
             let _ = stream.set_nodelay(true);
-            let tls = TlsConnector::from(self.tls.clone());
-            tls.connect(name, stream).await.map_err(|e| format!("tls: {e}"))
+            let Some(tls) = self.tls.clone() else { return Ok(Box::new(stream) as Box<dyn Wire>) };
+            let stream = TlsConnector::from(tls).connect(name, stream).await;
+            stream.map(|stream| Box::new(stream) as Box<dyn Wire>).map_err(|e| format!("tls: {e}"))
         };
         let stream = timeout(CONNECT, connect)
             .await
@@ -104,6 +134,17 @@ impl Backend {
     }
 }
 
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+impl Route {
+    /// Host and port as they stand in an address.
+    pub fn authority(&self) -> String {
+        format!("{}:{}", bracketed(&self.host), self.port)
+    }
+}
+
 fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
@@ -119,7 +160,7 @@ pub fn is_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// The node learns nothing of who asked, and hop-by-hop headers stay on their hop.
-fn clean_request(headers: &mut HeaderMap, upgrade: bool, route: &Route) {
+fn clean_request(headers: &mut HeaderMap, upgrade: bool) {
     let private: Vec<HeaderName> = headers
         .keys()
         .filter(|name| name.as_str().starts_with("impersonate-") || name.as_str().starts_with("x-remote-"))
@@ -132,10 +173,6 @@ fn clean_request(headers: &mut HeaderMap, upgrade: bool, route: &Route) {
     if !upgrade {
         hop_by_hop(headers);
         headers.remove(header::UPGRADE);
-    }
-    let host = format!("{}:{}", bracketed(&route.host), route.port);
-    if let Ok(host) = host.parse() {
-        headers.insert(header::HOST, host);
     }
 }
 

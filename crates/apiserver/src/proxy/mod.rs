@@ -1,10 +1,14 @@
-//! Requests that a node answers: logs, exec, attach, port-forward of pods, and `nodes/proxy`.
+//! Requests that others answer. Kubelets: logs, exec, attach, port-forward of pods, and `nodes/proxy`; pods
+//! themselves: `pods/proxy`, `services/proxy`.
 //!
-//! [`location`] says where on a kubelet a request belongs (pure), [`backend`] carries it there: an own
-//! connection per request, over TLS with the API server's client certificate. An answer of 101 turns both
-//! connections into a tunnel, byte by byte, whatever is spoken inside (SPDY/3.1, WebSocket).
+//! [`location`] says where on a kubelet a request belongs, [`target`] where a proxied one does, [`rewrite`] what
+//! links in the answer become (all pure); [`backend`] carries it there: an own connection per request. To a
+//! kubelet it is TLS with the API server's client certificate. An answer of 101 turns both connections into a
+//! tunnel, byte by byte, whatever is spoken inside (SPDY/3.1, WebSocket).
 
 pub mod backend;
 pub mod location;
+pub mod rewrite;
+pub mod target;
 
 pub use backend::{Backend, Route};
