@@ -3,5 +3,6 @@
 //!
 //! Nothing here stores, serves or evaluates an expression.
 
+pub mod definition;
 pub mod re2;
 pub mod structural;
