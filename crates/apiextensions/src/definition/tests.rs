@@ -31,9 +31,7 @@ fn schemas() {
     );
     full(
         one(json!({"type": "string", "default": 3})),
-        &[
-            r#".properties[f].default: Invalid value: "integer": .properties[f].default in body must be of type string: "integer""#,
-        ][..0],
+        &[r#".properties[f].default: Invalid value: "integer":  in body must be of type string: "integer""#],
     );
 }
 
