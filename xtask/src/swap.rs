@@ -24,13 +24,15 @@ pub struct Options {
     corten: PathBuf,
     kubectl: PathBuf,
     hollow: PathBuf,
+    /// As kubeadm has them; a build with more of them may need some left out.
+    controllers: String,
     out: PathBuf,
     length: Duration,
     sides: Vec<Make>,
 }
 
 const USAGE: &str = "cargo xtask swap --upstream D --etcd FILE [--corten FILE] [--kubectl FILE] [--hollow FILE] \
-                     [--out D] [--minutes N] [--only corten|upstream|compare]";
+                     [--controllers LIST] [--out D] [--minutes N] [--only corten|upstream|compare]";
 
 fn options(words: &[String]) -> Result<Options> {
     let mut options = Options {
@@ -39,6 +41,7 @@ fn options(words: &[String]) -> Result<Options> {
         corten: root().join("target/release/corten"),
         kubectl: "kubectl".into(),
         hollow: root().join("target/debug/hollow"),
+        controllers: "*,bootstrapsigner,tokencleaner".to_owned(),
         out: root().join("target/swap"),
         length: Duration::from_secs(3600),
         sides: vec![Make::Corten, Make::Upstream],
@@ -52,6 +55,7 @@ fn options(words: &[String]) -> Result<Options> {
             "--corten" => options.corten = value.into(),
             "--kubectl" => options.kubectl = value.into(),
             "--hollow" => options.hollow = value.into(),
+            "--controllers" => options.controllers.clone_from(value),
             "--out" => options.out = value.into(),
             "--minutes" => options.length = Duration::from_secs(60 * value.parse::<u64>()?),
             "--only" => {

@@ -118,18 +118,26 @@ fn take(side: &mut Side, turn: u32) -> Result<()> {
         }
         17 => {
             timed(side, "node drained", |side| {
-                let drain = [
-                    "drain",
-                    "hollow-4",
-                    "--ignore-daemonsets",
-                    "--force",
-                    "--delete-emptydir-data",
-                    "--timeout=120s",
-                ];
+                // Only running pods: which finished ones lie on the node is chance.
+                let drain =
+                    ["drain", "hollow-4", "--ignore-daemonsets", "--pod-selector=app=web", "--timeout=120s"];
                 kubectl(side, &drain)
             })?;
             kubectl(side, &["uncordon", "hollow-4"])?;
             rolled_out(side, "deployment", "web")?;
+        }
+        18 => {
+            kubectl(side, &["delete", "pvc", "data-db-4", "-n", HOME, "--wait=false"])?;
+            gone(side, &["pvc", "data-db-4", "-n", HOME])?;
+        }
+        19 => {
+            kubectl(side, &["delete", "service", "wide", "-n", HOME, "--wait=false"])?;
+            timed(side, "endpoints gone after their Service", |side| {
+                until(side, "endpoint slices of wide", |side| {
+                    let slices = side.get(&["endpointslices", "-n", HOME, "-l", "app=wide"])?;
+                    Ok(items(&slices).is_empty())
+                })
+            })?;
         }
         _ => {}
     }
@@ -271,7 +279,10 @@ fn again<T>(side: &mut Side, act: impl Fn(&mut Side) -> Result<T>) -> Result<T> 
         match act(side) {
             Ok(done) => return Ok(done),
             Err(error) if begin.elapsed() > Duration::from_secs(60) => return Err(error),
-            Err(error) => side.say(&format!("again, since: {error:#}")),
+            Err(error) => {
+                let error = format!("{error:#}");
+                side.say(&format!("again, since: {}", error.trim().lines().last().unwrap_or_default()));
+            }
         }
         side.rest(POLL)?;
     }

@@ -56,8 +56,9 @@ struct Process {
     name: &'static str,
     words: Vec<String>,
     child: Child,
-    /// Processor time of those that ran before this one.
+    /// Processor time of those that ran before this one, and of this one when it was last looked at.
     used: f64,
+    seen: f64,
     /// How the earlier ones ended by themselves.
     ended: Vec<String>,
 }
@@ -113,16 +114,11 @@ impl Side {
         self.path(&format!("pki/{name}"))
     }
 
-    /// A CA, the server's certificate, the key of service account tokens, and a kubeconfig for each client.
+    /// Two CAs, the server's certificate, the key of service account tokens, and a kubeconfig for each client.
     fn certificates(&self) -> Result<()> {
-        let (ca, ca_key) = (self.pki("ca.crt"), self.pki("ca.key"));
-        self.key("ca")?;
-        let subject = ["req", "-x509", "-new", "-days", "2", "-subj", "/CN=swap-ca", "-addext"];
-        openssl(
-            command("openssl", &subject)
-                .args(["keyUsage=critical,keyCertSign,digitalSignature"])
-                .args(["-key", &ca_key, "-out", &ca]),
-        )?;
+        for name in ["ca", "front-proxy-ca"] {
+            self.authority(name)?;
+        }
         self.key("sa")?;
         openssl(&mut command(
             "openssl",
@@ -140,6 +136,15 @@ impl Side {
             self.client(&name, &format!("/O=system:nodes/CN=system:node:{name}"), self.gate)?;
         }
         Ok(())
+    }
+
+    fn authority(&self, name: &str) -> Result<()> {
+        self.key(name)?;
+        let (key, file) = (self.pki(&format!("{name}.key")), self.pki(&format!("{name}.crt")));
+        let subject = format!("/CN={name}");
+        let mut made = command("openssl", &["req", "-x509", "-new", "-days", "2", "-subj", &subject]);
+        made.args(["-addext", "keyUsage=critical,keyCertSign,digitalSignature", "-key", &key, "-out", &file]);
+        openssl(&mut made)
     }
 
     fn key(&self, name: &str) -> Result<()> {
@@ -208,6 +213,11 @@ impl Side {
             ("tls-cert-file", self.pki("apiserver.crt")),
             ("tls-private-key-file", self.pki("apiserver.key")),
             ("client-ca-file", self.pki("ca.crt")),
+            ("requestheader-client-ca-file", self.pki("front-proxy-ca.crt")),
+            ("requestheader-allowed-names", "front-proxy-client".to_owned()),
+            ("requestheader-username-headers", "X-Remote-User".to_owned()),
+            ("requestheader-group-headers", "X-Remote-Group".to_owned()),
+            ("requestheader-extra-headers-prefix", "X-Remote-Extra-".to_owned()),
             ("authorization-mode", "Node,RBAC".to_owned()),
             ("enable-admission-plugins", "NodeRestriction".to_owned()),
             ("allow-privileged", "true".to_owned()),
@@ -233,7 +243,7 @@ impl Side {
         words.push(format!("--secure-port={}", port()?));
         if name == "kube-controller-manager" {
             words.push("--use-service-account-credentials=true".to_owned());
-            words.push("--controllers=*,bootstrapsigner,tokencleaner".to_owned());
+            words.push(format!("--controllers={}", self.options.controllers));
             for (flag, file) in [
                 ("root-ca-file", "ca.crt"),
                 ("service-account-private-key-file", "sa.key"),
@@ -261,7 +271,7 @@ impl Side {
 
     fn spawn(&mut self, name: &'static str, words: Vec<String>) -> Result<()> {
         let child = self.launch(name, &words)?;
-        self.processes.push(Process { name, words, child, used: 0.0, ended: Vec::new() });
+        self.processes.push(Process { name, words, child, used: 0.0, seen: 0.0, ended: Vec::new() });
         Ok(())
     }
 
@@ -270,11 +280,14 @@ impl Side {
         for index in 0..self.processes.len() {
             let process = &mut self.processes[index];
             if let Some(status) = process.child.try_wait()? {
+                process.used += std::mem::take(&mut process.seen);
                 process.ended.push(format!("{status} after {} s", self.begun.elapsed().as_secs()));
                 let (name, words) = (process.name, process.words.clone());
                 self.say(&format!("{name} has ended by itself: {status}"));
                 let child = self.launch(name, &words)?;
                 self.processes[index].child = child;
+            } else if let Ok(seen) = processor_seconds(process.child.id()) {
+                process.seen = seen;
             }
         }
         Ok(())
