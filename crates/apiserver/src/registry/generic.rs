@@ -208,10 +208,11 @@ impl Scope<'_> {
         let namespace = if self.resource.namespaced { self.namespace } else { "" };
         meta::match_namespace(&mut object, namespace)?;
         self.deduplicate_owners(&mut object, false);
-        strategy::prepare_for_create(self.resource, &mut object, &self.now())?;
+        // Before the strategy: what it fills in belongs to nobody, as upstream has it.
         if owners == Owners::Recorded {
             self.manage_fields(None, &mut object, options);
         }
+        strategy::prepare_for_create(self.resource, &mut object, &self.now())?;
         self.admit(Operation::Create, &mut object, None, options.dry_run).await?;
         self.deduplicate_owners(&mut object, true);
         let generates = meta::name(&object).is_empty() && !meta::text(&object, "generateName").is_empty();
@@ -397,10 +398,11 @@ impl Scope<'_> {
         let namespace = if self.resource.namespaced { self.namespace } else { "" };
         meta::match_namespace(&mut new, namespace)?;
         self.deduplicate_owners(&mut new, false);
-        self.prepare_update(&mut new, &old);
+        // Before the strategy, as in a creation.
         if owners == Owners::Recorded {
             self.manage_fields(Some(&old), &mut new, options);
         }
+        self.prepare_update(&mut new, &old);
         self.admit(Operation::Update, &mut new, Some(&old), options.dry_run).await?;
         self.deduplicate_owners(&mut new, true);
         conversion::agree(&self.resource.group, &self.resource.kind, &mut new);

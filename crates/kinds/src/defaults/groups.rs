@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Rule, has, is_empty, set, sub, text, there};
+use super::{Rule, has, is_empty, set, set_text, sub, text, there};
 
 pub const RULES: &[(&str, Rule)] = &[
     ("apps.v1.Deployment", deployment),
@@ -11,13 +11,13 @@ pub const RULES: &[(&str, Rule)] = &[
     ("apps.v1.ReplicaSetSpec", |map| set(map, "replicas", 1)),
     ("batch.v1.Job", job),
     ("batch.v1.CronJob", cron_job),
-    ("batch.v1.PodFailurePolicyOnPodConditionsPattern", |map| set(map, "status", "True")),
+    ("batch.v1.PodFailurePolicyOnPodConditionsPattern", |map| set_text(map, "status", "True")),
     ("autoscaling.v1.HorizontalPodAutoscalerSpec", |map| set(map, "minReplicas", 1)),
     ("autoscaling.v2.HorizontalPodAutoscaler", horizontal_pod_autoscaler),
     ("networking.v1.NetworkPolicyPort", |map| set(map, "protocol", "TCP")),
     ("networking.v1.NetworkPolicySpec", network_policy),
     ("networking.v1.IngressClassParametersReference", |map| set(map, "scope", "Cluster")),
-    ("rbac.v1.RoleRef", |map| set(map, "apiGroup", "rbac.authorization.k8s.io")),
+    ("rbac.v1.RoleRef", |map| set_text(map, "apiGroup", "rbac.authorization.k8s.io")),
     ("rbac.v1.Subject", subject),
     ("discovery.v1.EndpointPort", endpoint_port),
 ];
@@ -54,6 +54,13 @@ fn daemon_set(map: &mut Map<String, Value>) {
 
 fn stateful_set(map: &mut Map<String, Value>) {
     let Some(spec) = there(map, "spec") else { return };
+    // Claims say of what kind they are, which other templates do not.
+    for claim in spec.get_mut("volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(claim) = claim.as_object_mut() {
+            claim.insert("apiVersion".to_owned(), "v1".into());
+            claim.insert("kind".to_owned(), "PersistentVolumeClaim".into());
+        }
+    }
     set(spec, "podManagementPolicy", "OrderedReady");
     if let Some(strategy) = sub(spec, "updateStrategy") {
         if text(strategy, "type").is_empty() {
@@ -191,6 +198,12 @@ mod tests {
             json!({"podManagementPolicy": "OrderedReady", "replicas": 1, "revisionHistoryLimit": 10,
                 "persistentVolumeClaimRetentionPolicy": keep,
                 "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}}),
+        );
+        check(
+            stateful_set,
+            "/spec/volumeClaimTemplates/0/kind",
+            json!({"spec": {"volumeClaimTemplates": [{"metadata": {"name": "data"}}]}}),
+            json!("PersistentVolumeClaim"),
         );
         check(
             stateful_set,
