@@ -13,8 +13,9 @@
 //! | normal form, typed struct | protobuf bytes | [`protobuf::encode`], [`protobuf::to_vec`] |
 //!
 //! Nothing here panics on hostile bytes: nesting is limited to [`MAX_DEPTH`], lengths are checked against
-//! what is there before anything is allocated.
+//! what is there before anything is allocated, and what comes of a body fits 64 MiB ([`budget`]).
 
+mod budget;
 pub mod json;
 pub mod normal;
 pub mod protobuf;

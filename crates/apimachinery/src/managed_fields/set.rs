@@ -21,6 +21,11 @@ pub enum PathElement {
     Index(i64),
 }
 
+/// Sets and keys of lists are of scalars: a list of anything else is of one piece.
+fn is_scalar(value: &Value) -> bool {
+    !matches!(value, Value::Array(_) | Value::Object(_))
+}
+
 impl PathElement {
     fn rank(&self) -> u8 {
         match self {
@@ -36,10 +41,13 @@ impl PathElement {
         let (sort, rest) = text.split_once(':')?;
         Some(match sort {
             "f" => PathElement::Field(Name::Owned(rest.to_string())),
-            "v" => PathElement::Value(serde_json::from_str(rest).ok()?),
+            "v" => PathElement::Value(serde_json::from_str(rest).ok().filter(is_scalar)?),
             "i" => PathElement::Index(rest.parse().ok()?),
             "k" => {
                 let map: Map<String, Value> = serde_json::from_str(rest).ok()?;
+                if !map.values().all(is_scalar) {
+                    return None;
+                }
                 let mut keys: Vec<_> = map.into_iter().map(|(k, v)| (Name::Owned(k), v)).collect();
                 keys.sort_by(|a, b| a.0.cmp(&b.0));
                 PathElement::Key(keys)

@@ -7,12 +7,17 @@
 use serde_json::{Map, Value};
 
 use super::Error;
+use crate::codec::{self, MAX_DEPTH};
 use crate::field::quote;
 
 /// How many operations one patch may have.
 pub const MAX_OPERATIONS: usize = 10_000;
 /// How many bytes of JSON the copy operations of one patch may add.
 const MAX_COPIED: usize = 3 * 1024 * 1024;
+/// How many bytes of memory they may take: empty objects weigh far more than their text.
+const MAX_HELD: usize = 32 << 20;
+/// How many values one patch may shift within lists, copy and walk over. It takes well below a second.
+const MAX_WORK: usize = 50_000_000;
 
 /// A patch that has been read but not checked against any object.
 #[derive(Clone, Debug)]
@@ -23,7 +28,7 @@ pub struct Patch {
 impl Patch {
     /// From the request's body.
     pub fn parse(body: &[u8]) -> Result<Patch, Error> {
-        let value: Value = serde_json::from_slice(body).map_err(|e| Error::BadRequest(e.to_string()))?;
+        let (value, _) = codec::json::parse(body).map_err(|e| Error::BadRequest(e.to_string()))?;
         Patch::from_value(value)
     }
 
@@ -64,12 +69,108 @@ impl Patch {
 
     /// Carries out the operations in order. If one fails, none has happened.
     pub fn apply(&self, mut object: Value) -> Result<Value, Error> {
-        let mut copied = 0;
+        let mut account = Account { depth: Size::of(&object).depth, ..Account::default() };
         for operation in &self.operations {
-            apply(&mut object, operation, &mut copied).map_err(Error::Unprocessable)?;
+            apply(&mut object, operation, &mut account).map_err(Error::Unprocessable)?;
+            account.settle(&object).map_err(Error::Unprocessable)?;
         }
         Ok(object)
     }
+}
+
+/// What a patch has cost so far. A few operations could otherwise make an object so deep that whoever walks it runs
+/// out of stack, or so large that it fills the memory, or keep a processor busy for minutes.
+#[derive(Default)]
+struct Account {
+    /// Bytes of JSON that were copied, and of memory that they take.
+    copied: usize,
+    held: usize,
+    work: usize,
+    /// No value of the object is deeper than this.
+    depth: usize,
+}
+
+impl Account {
+    fn work(&mut self, values: usize) -> Result<(), String> {
+        self.work = self.work.saturating_add(values);
+        if self.work > MAX_WORK {
+            return Err(format!("the operations move more than {MAX_WORK} values"));
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, value: &Value) -> Result<(), String> {
+        let size = Size::of(value);
+        self.copied += value.to_string().len();
+        self.held += size.held;
+        if self.copied > MAX_COPIED || self.held > MAX_HELD {
+            return Err(format!(
+                "Unable to complete the copy, the accumulated size increase of copy is {}, exceeding the limit \
+                 {MAX_COPIED}",
+                self.copied
+            ));
+        }
+        self.work(size.values)
+    }
+
+    /// Something of this depth now stands at the path.
+    fn put(&mut self, path: &str, depth: usize) {
+        self.depth = self.depth.max(parts(path) + depth);
+    }
+
+    /// After an operation. Only a patch that may have gone too deep has its object measured again.
+    fn settle(&mut self, object: &Value) -> Result<(), String> {
+        if self.depth > MAX_DEPTH {
+            let size = Size::of(object);
+            self.work(size.values)?;
+            self.depth = size.depth;
+        }
+        if self.depth > MAX_DEPTH { Err("exceeded max depth".into()) } else { Ok(()) }
+    }
+}
+
+/// How large a value is.
+#[derive(Default)]
+struct Size {
+    values: usize,
+    depth: usize,
+    /// Bytes of memory, about.
+    held: usize,
+}
+
+impl Size {
+    fn of(value: &Value) -> Size {
+        let mut size = Size { values: 1, depth: 0, held: size_of::<Value>() };
+        let mut inner = |value: &Value| {
+            let inner = Size::of(value);
+            size.values += inner.values;
+            size.held += inner.held;
+            size.depth = size.depth.max(inner.depth);
+        };
+        match value {
+            Value::Array(list) => list.iter().for_each(&mut inner),
+            Value::Object(map) => map.values().for_each(&mut inner),
+            _ => {}
+        }
+        match value {
+            Value::Array(_) => size.depth += 1,
+            Value::Object(map) => {
+                // a node of the tree has room for eleven entries, and is half full at least
+                let entry = size_of::<String>() + size_of::<Value>();
+                size.held += 11 * entry * map.len().div_ceil(6);
+                size.held += map.keys().map(String::len).sum::<usize>();
+                size.depth += 1;
+            }
+            Value::String(text) => size.held += text.len(),
+            _ => {}
+        }
+        size
+    }
+}
+
+/// How deep a path leads.
+fn parts(path: &str) -> usize {
+    path.bytes().filter(|b| *b == b'/').count()
 }
 
 fn go_name(value: &Value) -> &'static str {
@@ -83,7 +184,7 @@ fn go_name(value: &Value) -> &'static str {
     }
 }
 
-fn apply(object: &mut Value, operation: &Value, copied: &mut usize) -> Result<(), String> {
+fn apply(object: &mut Value, operation: &Value, account: &mut Account) -> Result<(), String> {
     let text = |name: &str| {
         operation[name].as_str().ok_or_else(|| format!("operation missing {name} field: missing value"))
     };
@@ -92,12 +193,14 @@ fn apply(object: &mut Value, operation: &Value, copied: &mut usize) -> Result<()
         "add" => {
             let path = text("path")?;
             let (container, key) = find(object, path)?;
-            add(container, &key, value())
+            let value = value();
+            account.put(path, Size::of(&value).depth);
+            add(container, &key, value, account)
         }
         "remove" => {
             let path = text("path")?;
             let (container, key) = find(object, path)?;
-            remove(container, &key).map(|_| ())
+            remove(container, &key, account).map(|_| ())
         }
         "replace" => {
             let path = text("path")?;
@@ -106,16 +209,19 @@ fn apply(object: &mut Value, operation: &Value, copied: &mut usize) -> Result<()
                     value @ (Value::Array(_) | Value::Object(_)) => value,
                     _ => return Err("replace operation value must be object or array".into()),
                 };
+                account.put(path, Size::of(object).depth);
                 return Ok(());
             }
             let (container, key) = find(object, path)?;
+            let value = value();
+            account.put(path, Size::of(&value).depth);
             match container {
                 Value::Array(list) => {
                     let at = index(&key, list.len())?;
-                    list[at] = value();
+                    list[at] = value;
                 }
                 Value::Object(map) => {
-                    map.insert(key, value());
+                    map.insert(key, value);
                 }
                 _ => return Err(missing(path)),
             }
@@ -124,23 +230,20 @@ fn apply(object: &mut Value, operation: &Value, copied: &mut usize) -> Result<()
         "move" => {
             let (from, path) = (text("from")?, text("path")?);
             let (container, key) = find(object, from)?;
-            let value = remove(container, &key)?;
+            let value = remove(container, &key, account)?;
+            account.put(path, account.depth.saturating_sub(parts(from)));
             let (container, key) = find(object, path)?;
-            add(container, &key, value)
+            add(container, &key, value, account)
         }
         "copy" => {
             let (from, path) = (text("from")?, text("path")?);
             let (container, key) = find(object, from)?;
-            let value = get(container, &key)?.cloned().unwrap_or_default();
-            *copied += value.to_string().len();
-            if *copied > MAX_COPIED {
-                return Err(format!(
-                    "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding \
-                     the limit {MAX_COPIED}"
-                ));
-            }
+            let value = get(container, &key)?.unwrap_or(&Value::Null);
+            account.copy(value)?;
+            account.put(path, Size::of(value).depth);
+            let value = value.clone();
             let (container, key) = find(object, path)?;
-            add(container, &key, value)
+            add(container, &key, value, account)
         }
         "test" => {
             let path = text("path")?;
@@ -206,11 +309,12 @@ fn get<'a>(container: &'a Value, key: &str) -> Result<Option<&'a Value>, String>
     }
 }
 
-fn add(container: &mut Value, key: &str, value: Value) -> Result<(), String> {
+fn add(container: &mut Value, key: &str, value: Value, account: &mut Account) -> Result<(), String> {
     match container {
         Value::Array(list) if key == "-" => list.push(value),
         Value::Array(list) => {
             let at = index(key, list.len() + 1)?;
+            account.work(list.len() - at)?;
             list.insert(at, value);
         }
         Value::Object(map) => {
@@ -221,10 +325,11 @@ fn add(container: &mut Value, key: &str, value: Value) -> Result<(), String> {
     Ok(())
 }
 
-fn remove(container: &mut Value, key: &str) -> Result<Value, String> {
+fn remove(container: &mut Value, key: &str, account: &mut Account) -> Result<Value, String> {
     match container {
         Value::Array(list) => {
             let at = index(key, list.len())?;
+            account.work(list.len() - at)?;
             Ok(list.remove(at))
         }
         Value::Object(map) => {
@@ -298,6 +403,22 @@ mod tests {
         let copy = json!([{"op": "copy", "from": "/a", "path": "/b"}, {"op": "copy", "from": "/a", "path": "/c"},
             {"op": "copy", "from": "/a", "path": "/d"}]);
         assert!(Patch::from_value(copy).unwrap().apply(big).is_err());
+        // each copy puts the whole below itself: refused before anybody's stack is too short
+        let doubling: Vec<Value> =
+            (0..20).map(|n| json!({"op": "copy", "from": "/a", "path": "/a".repeat((1 << n) + 1)})).collect();
+        let doubled = Patch::from_value(doubling.into()).unwrap().apply(json!({"a": {"a": 1}}));
+        assert_eq!(doubled, Err(Error::Unprocessable("exceeded max depth".into())));
+        let shift = json!({"op": "add", "path": "/a/0", "value": 0});
+        let shifts =
+            Patch::from_value(vec![shift; 10_000].into()).unwrap().apply(json!({"a": vec![0; 50_000]}));
+        assert_eq!(shifts, Err(Error::Unprocessable("the operations move more than 50000000 values".into())));
+        let light = json!({"a": vec![json!({}); 1000]});
+        let heavy = json!({"a": vec![json!({"b": 0}); 1000]});
+        let copies = |object: Value| {
+            let copy = json!({"op": "copy", "from": "/a", "path": "/b"});
+            Patch::from_value(vec![copy; 100].into()).unwrap().apply(object).is_ok()
+        };
+        assert_eq!((copies(light), copies(heavy)), (true, false));
         let odd = Patch::from_value(json!([{"op": "test", "path": "/a", "valeu": 1}])).unwrap();
         assert_eq!(odd.unknown_fields(), ["json patch unknown field \"[0].valeu\""]);
     }

@@ -6,11 +6,13 @@
 use serde_json::{Map, Value};
 
 use super::Error;
+use crate::codec;
 
 /// Reads the patch from the request's body and applies it.
 pub fn apply_bytes(object: Value, body: &[u8]) -> Result<Value, Error> {
     let bad = || Error::BadRequest("Invalid JSON Patch".into());
-    apply(object, serde_json::from_slice(body).map_err(|_| bad())?)
+    let (patch, _) = codec::json::parse(body).map_err(|_| bad())?;
+    apply(object, patch)
 }
 
 /// Lays an object over the object. A list replaces the whole; anything else is no patch.

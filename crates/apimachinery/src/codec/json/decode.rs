@@ -104,6 +104,7 @@ impl<'s> Decoder<'s, '_> {
             let token = self.lexer.value()?;
             let Some(at) = ty.position(&key) else {
                 if ty.preserve_unknown {
+                    self.lexer.budget.entry(object.len())?;
                     let value = self.preserved(&key, token)?;
                     if object.insert(key.clone().into_owned(), value).is_some() {
                         self.strict("duplicate", &key);
@@ -115,6 +116,7 @@ impl<'s> Decoder<'s, '_> {
                 continue;
             };
             let field = &ty.fields[at];
+            self.lexer.budget.entry(object.len())?;
             if seen.insert(at) {
                 self.strict("duplicate", &key);
                 object.remove(&*field.name);
@@ -134,6 +136,8 @@ impl<'s> Decoder<'s, '_> {
             if !seen.contains(at)
                 && let Some(value) = normal::settle(self.schema, field, None)
             {
+                self.lexer.budget.entry(object.len())?;
+                self.lexer.budget.within(&value)?;
                 object.insert(field.name.clone().into_owned(), value);
             }
         }
@@ -161,6 +165,7 @@ impl<'s> Decoder<'s, '_> {
                 self.quiet += 1;
                 let mut list = Vec::new();
                 while self.lexer.element(list.is_empty())? {
+                    self.lexer.budget.element(list.len())?;
                     match self.lexer.value()? {
                         Token::Object => list.push(self.message(&self.schema[*id])?),
                         other => {
@@ -207,9 +212,13 @@ impl<'s> Decoder<'s, '_> {
         self.trail.push(Step::Index(0));
         while self.lexer.element(list.is_empty())? {
             self.trail.set_index(list.len());
+            self.lexer.budget.element(list.len())?;
             let token = self.lexer.value()?;
-            let value = self.value(element, token)?;
-            list.push(value.unwrap_or_else(|| normal::zero_element(self.schema, element)));
+            let value = match self.value(element, token)? {
+                Some(value) => value,
+                None => self.zero_element(element)?,
+            };
+            list.push(value);
         }
         self.trail.pop();
         Ok(Value::Array(list))
@@ -223,9 +232,13 @@ impl<'s> Decoder<'s, '_> {
             first = false;
             self.trail.set_key(&key);
             let token = self.lexer.value()?;
-            let value = self.value(shape, token)?;
-            let value = value.unwrap_or_else(|| normal::zero_element(self.schema, shape));
-            if object.contains_key(&*key) {
+            let value = match self.value(shape, token)? {
+                Some(value) => value,
+                None => self.zero_element(shape)?,
+            };
+            if !object.contains_key(&*key) {
+                self.lexer.budget.entry(object.len())?;
+            } else {
                 self.trail.pop();
                 self.strict("duplicate", &key);
                 self.trail.push(Step::Key(String::new()));
@@ -234,6 +247,12 @@ impl<'s> Decoder<'s, '_> {
         }
         self.trail.pop();
         Ok(Value::Object(object))
+    }
+
+    fn zero_element(&mut self, shape: &Shape) -> Result<Value, Error> {
+        let value = normal::zero_element(self.schema, shape);
+        self.lexer.budget.within(&value)?;
+        Ok(value)
     }
 
     /// What a type keeps without knowing it: duplicates count there too.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::super::budget::{Budget, Exhausted};
 use super::super::{Error, MAX_DEPTH};
 
 /// Reads one document from front to back.
@@ -9,6 +10,14 @@ pub(super) struct Lexer<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
+    /// For whoever builds values of what is read.
+    pub(super) budget: Budget,
+}
+
+impl From<Exhausted> for Error {
+    fn from(why: Exhausted) -> Error {
+        Error::Syntax(format!("object {why}"))
+    }
 }
 
 /// What comes next.
@@ -28,7 +37,7 @@ impl<'a> Lexer<'a> {
     /// Invalid UTF-8 is refused. (Go replaces it silently, which loses data.)
     pub(super) fn new(bytes: &'a [u8]) -> Result<Lexer<'a>, Error> {
         match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(Lexer { text, at: 0, depth: 0 }),
+            Ok(text) => Ok(Lexer { text, at: 0, depth: 0, budget: Budget::new(text.len()) }),
             Err(error) => {
                 Err(Error::Syntax(format!("invalid UTF-8 in JSON at byte {}", error.valid_up_to())))
             }

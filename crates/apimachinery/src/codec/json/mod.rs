@@ -159,6 +159,8 @@ impl Any {
                     }
                     if object.contains_key(&*key) {
                         self.duplicate(&key);
+                    } else {
+                        lexer.budget.entry(object.len())?;
                     }
                     object.insert(key.into_owned(), value);
                 }
@@ -167,6 +169,7 @@ impl Any {
             Token::Array => {
                 let mut list = Vec::new();
                 while lexer.element(list.is_empty())? {
+                    lexer.budget.element(list.len())?;
                     let token = lexer.value()?;
                     let nested = matches!(token, Token::Object | Token::Array);
                     if nested {

@@ -5,7 +5,7 @@
 //! not know are never decoded.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 
 use base64::Engine as _;
@@ -20,6 +20,7 @@ use serde_json::Value;
 use super::Error;
 use super::read::{self, Datum, Found, IntOrText};
 use super::transcode::is_omitted;
+use crate::codec::budget::{Budget, Exhausted};
 use crate::codec::{MAX_DEPTH, json, normal};
 use crate::schema::{Field, List, Omit, Schema, Shape, Type, TypeId};
 use crate::time;
@@ -30,13 +31,19 @@ impl de::Error for Error {
     }
 }
 
+impl From<Exhausted> for Error {
+    fn from(_: Exhausted) -> Error {
+        Error::Memory
+    }
+}
+
 pub(super) fn value(schema: &Schema, ty: TypeId, bytes: &[u8]) -> Result<Value, Error> {
-    let context = Context { schema, nulls: true, stack: RefCell::default() };
+    let context = Context::new(schema, true, bytes.len());
     Value::deserialize(Node { context: &context, what: What::Message(&schema[ty], bytes), depth: 0 })
 }
 
 pub(super) fn typed<T: DeserializeOwned>(schema: &Schema, ty: TypeId, bytes: &[u8]) -> Result<T, Error> {
-    let context = Context { schema, nulls: false, stack: RefCell::default() };
+    let context = Context::new(schema, false, bytes.len());
     T::deserialize(Node { context: &context, what: What::Message(&schema[ty], bytes), depth: 0 })
 }
 
@@ -46,6 +53,22 @@ struct Context<'s, 'a> {
     nulls: bool,
     /// Frames of the messages that are being read.
     stack: RefCell<Vec<Found<'a>>>,
+    room: usize,
+    budget: Cell<Budget>,
+}
+
+impl<'s> Context<'s, '_> {
+    fn new(schema: &'s Schema, nulls: bool, length: usize) -> Self {
+        let (room, budget) = (read::room(length), Cell::new(Budget::new(length)));
+        Context { schema, nulls, stack: RefCell::default(), room, budget }
+    }
+
+    fn spend(&self, on: impl FnOnce(&mut Budget) -> Result<(), Exhausted>) -> Result<(), Error> {
+        let mut budget = self.budget.get();
+        on(&mut budget)?;
+        self.budget.set(budget);
+        Ok(())
+    }
 }
 
 /// One value that is about to be visited.
@@ -90,10 +113,10 @@ impl<'c, 's, 'a> Node<'c, 's, 'a> {
         let (start, end) = {
             let mut stack = self.context.stack.borrow_mut();
             let start = stack.len();
-            read::scan(ty.wire(), bytes, &mut stack)?;
+            read::scan(ty.wire(), bytes, &mut stack, self.context.room)?;
             (start, stack.len())
         };
-        let fields = Fields { node: self, ty, at: 0, next: start, end, value: None };
+        let fields = Fields { node: self, ty, at: 0, given: 0, next: start, end, value: None };
         let value = visitor.visit_map(fields)?;
         self.context.stack.borrow_mut().truncate(start);
         Ok(value)
@@ -137,11 +160,14 @@ impl<'c, 's, 'a> Node<'c, 's, 'a> {
             },
             Shape::Duration => visitor.visit_string(time::format_duration(read::duration(datum.bytes()?)?)),
             Shape::FieldsV1 | Shape::RawExtension | Shape::Json => {
-                free(datum)?.deserialize_any(visitor).map_err(|e| Error::Json(e.to_string()))
+                let value = free(datum)?;
+                self.context.spend(|budget| budget.within(&value))?;
+                value.deserialize_any(visitor).map_err(|e| Error::Json(e.to_string()))
             }
             Shape::Message(id) => self.message(self.type_of(*id), datum.bytes()?, visitor),
             Shape::List(list) => {
-                visitor.visit_seq(Wrapped { node: self, list, fields: read::Fields::new(datum.bytes()?) })
+                let fields = read::Fields::new(datum.bytes()?);
+                visitor.visit_seq(Wrapped { node: self, list, fields, given: 0 })
             }
             Shape::Map(_) => Err(Error::WireType),
             Shape::SchemaOrBool(id) => {
@@ -227,9 +253,11 @@ impl<'de> Deserializer<'de> for Node<'_, '_, '_> {
         match self.what {
             What::Message(ty, bytes) => self.message(ty, bytes, visitor),
             What::One(shape, datum) => self.one(shape, datum, visitor),
-            What::List(element, next, end) => visitor.visit_seq(Repeated { node: self, element, next, end }),
+            What::List(element, next, end) => {
+                visitor.visit_seq(Repeated { node: self, element, start: next, next, end })
+            }
             What::Map(shape, next, end) => {
-                visitor.visit_map(Entries { node: self, shape, next, end, value: None })
+                visitor.visit_map(Entries { node: self, shape, start: next, next, end, value: None })
             }
             What::Zero(shape) => self.zero(shape, visitor),
             What::Null => visitor.visit_unit(),
@@ -291,6 +319,7 @@ struct Fields<'c, 's, 'a> {
     ty: &'s Type,
     /// The next field to look at.
     at: usize,
+    given: usize,
     /// The frame's entries that are left.
     next: usize,
     end: usize,
@@ -338,6 +367,8 @@ impl<'de> MapAccess<'de> for Fields<'_, '_, '_> {
             self.at += 1;
             if let Some(what) = self.settle(field, from, self.next)? {
                 self.value = Some(what);
+                self.node.context.spend(|budget| budget.entry(self.given))?;
+                self.given += 1;
                 let name: StrDeserializer<Error> = (*field.name).into_deserializer();
                 return seed.deserialize(name).map(Some);
             }
@@ -354,6 +385,7 @@ impl<'de> MapAccess<'de> for Fields<'_, '_, '_> {
 struct Repeated<'c, 's, 'a> {
     node: Node<'c, 's, 'a>,
     element: &'s Shape,
+    start: usize,
     next: usize,
     end: usize,
 }
@@ -366,6 +398,7 @@ impl<'de> SeqAccess<'de> for Repeated<'_, '_, '_> {
             return Ok(None);
         }
         let datum = self.node.context.stack.borrow()[self.next].datum;
+        self.node.context.spend(|budget| budget.element(self.next - self.start))?;
         self.next += 1;
         seed.deserialize(self.node.inner(What::One(self.element, datum))).map(Some)
     }
@@ -378,6 +411,7 @@ impl<'de> SeqAccess<'de> for Repeated<'_, '_, '_> {
 struct Entries<'c, 's, 'a> {
     node: Node<'c, 's, 'a>,
     shape: &'s Shape,
+    start: usize,
     next: usize,
     end: usize,
     value: Option<Datum<'a>>,
@@ -391,6 +425,7 @@ impl<'de> MapAccess<'de> for Entries<'_, '_, '_> {
             return Ok(None);
         }
         let datum = self.node.context.stack.borrow()[self.next].datum;
+        self.node.context.spend(|budget| budget.entry(self.next - self.start))?;
         self.next += 1;
         let (key, value) = read::entry(datum.bytes()?)?;
         self.value = value;
@@ -418,6 +453,7 @@ struct Wrapped<'c, 's, 'a> {
     node: Node<'c, 's, 'a>,
     list: &'s List,
     fields: read::Fields<'a>,
+    given: usize,
 }
 
 impl<'de> SeqAccess<'de> for Wrapped<'_, '_, '_> {
@@ -426,6 +462,8 @@ impl<'de> SeqAccess<'de> for Wrapped<'_, '_, '_> {
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
         while let Some((tag, datum)) = self.fields.next()? {
             if tag == 1 {
+                self.node.context.spend(|budget| budget.element(self.given))?;
+                self.given += 1;
                 let element = self.node.inner(What::One(&self.list.element, datum));
                 return seed.deserialize(element).map(Some);
             }
@@ -446,6 +484,7 @@ impl<'de> SeqAccess<'de> for UnionList<'_, '_, '_> {
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
         let Some(bytes) = self.items.next() else { return Ok(None) };
+        self.node.context.spend(|budget| budget.element(1))?;
         let what = match self.ty {
             Some(ty) => What::Message(ty, bytes),
             None => What::One(&Shape::String, Datum::Bytes(bytes)),

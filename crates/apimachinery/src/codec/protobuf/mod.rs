@@ -30,6 +30,8 @@ pub enum Error {
     WireType,
     #[error("protobuf data nests too deep")]
     Depth,
+    #[error("protobuf data takes too much memory")]
+    Memory,
     #[error("not a protobuf envelope")]
     Envelope,
     /// JSON inside the message (RawExtension, FieldsV1) cannot be read.

@@ -154,12 +154,24 @@ pub(super) struct Found<'a> {
     pub(super) datum: Datum<'a>,
 }
 
+/// How many fields of an object of so many bytes may be open at once: a field that says anything takes more than
+/// these few bytes, and what an empty one costs here is many times its two.
+pub(super) fn room(length: usize) -> usize {
+    (1 << 18).max(length / 8)
+}
+
 /// Appends the known fields of a message to `stack` in JSON's order, repeated ones in their own.
 ///
-/// One stack serves a whole object: a frame is read by position and cut off when its message is done.
-pub(super) fn scan<'a>(plan: &WirePlan, bytes: &'a [u8], stack: &mut Vec<Found<'a>>) -> Result<(), Error> {
+/// One stack serves a whole object: a frame is read by position and cut off when its message is done. It holds at
+/// most `room` fields ([`room`]).
+pub(super) fn scan<'a>(
+    plan: &WirePlan,
+    bytes: &'a [u8],
+    stack: &mut Vec<Found<'a>>,
+    room: usize,
+) -> Result<(), Error> {
     let start = stack.len();
-    collect(plan, bytes, stack, 0)?;
+    collect(plan, bytes, stack, room, 0)?;
     let frame = stack.get_mut(start..).unwrap_or_default();
     if !frame.is_sorted_by_key(|found| found.at) {
         frame.sort_by_key(|found| found.at);
@@ -171,6 +183,7 @@ fn collect<'a>(
     plan: &WirePlan,
     bytes: &'a [u8],
     stack: &mut Vec<Found<'a>>,
+    room: usize,
     depth: usize,
 ) -> Result<(), Error> {
     if depth > MAX_DEPTH {
@@ -180,8 +193,9 @@ fn collect<'a>(
     while let Some((tag, datum)) = fields.next()? {
         match plan.find(tag) {
             None => {}
+            Some(Wire::Field { .. }) if stack.len() >= room => return Err(Error::Memory),
             Some(Wire::Field { at, .. }) => stack.push(Found { at: *at, datum }),
-            Some(Wire::Inline { plan, .. }) => collect(plan, datum.bytes()?, stack, depth + 1)?,
+            Some(Wire::Inline { plan, .. }) => collect(plan, datum.bytes()?, stack, room, depth + 1)?,
         }
     }
     Ok(())

@@ -30,7 +30,8 @@ pub fn to_json(
     head: &Head,
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let mut writer = Writer { schema, out, stack: Vec::with_capacity(32), depth: 0 };
+    let room = read::room(bytes.len());
+    let mut writer = Writer { schema, out, stack: Vec::with_capacity(32), room, depth: 0 };
     writer.message(&schema[ty], bytes, Some(head), None)
 }
 
@@ -38,6 +39,7 @@ struct Writer<'s, 'o, 'a> {
     schema: &'s Schema,
     out: &'o mut Vec<u8>,
     stack: Vec<Found<'a>>,
+    room: usize,
     depth: usize,
 }
 
@@ -55,7 +57,7 @@ impl<'s, 'a> Writer<'s, '_, 'a> {
             return Err(Error::Depth);
         }
         let start = self.stack.len();
-        read::scan(ty.wire(), bytes, &mut self.stack)?;
+        read::scan(ty.wire(), bytes, &mut self.stack, self.room)?;
         let end = self.stack.len();
         self.out.push(b'{');
         let empty = self.out.len();

@@ -13,6 +13,7 @@ use std::cmp::Ordering;
 use serde_json::{Map, Value};
 
 use super::Error;
+use crate::codec;
 use crate::schema::{Field, Schema, Shape, TypeId};
 
 const DIRECTIVE: &str = "$patch";
@@ -40,7 +41,7 @@ pub fn apply(schema: &Schema, ty: TypeId, object: Value, patch: Value) -> Result
 
 /// Reads the patch from the request's body and applies it.
 pub fn apply_bytes(schema: &Schema, ty: TypeId, object: Value, body: &[u8]) -> Result<Value, Error> {
-    let patch = serde_json::from_slice(body).map_err(|e| Error::BadRequest(e.to_string()))?;
+    let (patch, _) = codec::json::parse(body).map_err(|e| Error::BadRequest(e.to_string()))?;
     apply(schema, ty, object, patch)
 }
 
