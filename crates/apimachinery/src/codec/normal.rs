@@ -2,8 +2,9 @@
 //!
 //! * A value field (no pointer) with `omitempty` and Go's zero value is absent; without it the zero is written.
 //! * A pointer is present when it was given, zero or not.
-//! * A nil list, map or bytes without `omitempty` is `null`. Protobuf cannot tell empty from nil, so in fields
-//!   that have a tag an empty one is nil too.
+//! * A nil list, map or bytes without `omitempty` is `null`. Protobuf cannot tell an empty list or map from nil,
+//!   so in fields that have a tag an empty one is nil too; bytes and lists that are messages stay empty.
+//! * With `omitempty` both are absent, and so is a pointer to the zero of a time: protobuf could tell, JSON cannot.
 //! * A Go struct is written even with `omitempty` (`"status": {}`, `"lastProbeTime": null`), not with
 //!   `omitzero`.
 //! * Times are RFC 3339 in UTC, quantities and durations canonical, unknown fields gone.
@@ -15,6 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Number, Value};
 
+use super::budget::Budget;
 use super::{Decoded, Error, MAX_DEPTH};
 use crate::quantity::Quantity;
 use crate::schema::{Field, Omit, Schema, Shape, Type, TypeId};
@@ -30,7 +32,14 @@ pub fn normalize(schema: &Schema, ty: TypeId, value: &mut Value) -> Result<(), E
 
 /// As [`normalize`], and says which fields were unknown.
 pub fn conform(schema: &Schema, ty: TypeId, value: Value) -> Result<Decoded, Error> {
-    let mut walk = Walk { schema, trail: Trail::default(), quiet: 0, problem: None, unknown: Vec::new() };
+    let mut walk = Walk {
+        schema,
+        trail: Trail::default(),
+        quiet: 0,
+        problem: None,
+        unknown: Vec::new(),
+        budget: Budget::new(0),
+    };
     let value = match value {
         Value::Object(object) => walk.message(&schema[ty], object)?,
         Value::Null => zero(schema, &Shape::Message(ty)),
@@ -271,7 +280,8 @@ pub(super) fn double(n: f64) -> Value {
 
 fn quantity(text: &str) -> Result<String, Misfit> {
     let parsed = Quantity::parse(text.trim()).map_err(|e| Misfit::Text(e.to_string()))?;
-    Ok(parsed.canonical())
+    // as Go: a text that is canonical but for odd looks (`+1k`, `1.500`) stays
+    Ok(parsed.to_string())
 }
 
 /// Canonical base64; line ends inside are ignored as Go does.
@@ -336,7 +346,7 @@ pub(super) fn settle(schema: &Schema, field: &Field, found: Option<Value>) -> Op
         let empty = found.as_ref().is_none_or(is_empty);
         return match (empty, field.omit) {
             (false, _) => found,
-            (true, Omit::Never) if field.tag > 0 => Some(Value::Null),
+            (true, Omit::Never) if field.tag > 0 && !field.shape.keeps_empty() => Some(Value::Null),
             (true, Omit::Never) => Some(found.unwrap_or(Value::Null)),
             (true, _) => None,
         };
@@ -393,6 +403,8 @@ struct Walk<'s> {
     quiet: usize,
     problem: Option<Error>,
     unknown: Vec<String>,
+    /// For what stands in for what is absent.
+    budget: Budget,
 }
 
 impl<'s> Walk<'s> {
@@ -419,7 +431,12 @@ impl<'s> Walk<'s> {
                     found
                 }
             };
+            let absent = found.is_none();
             if let Some(value) = settle(self.schema, field, found) {
+                if absent {
+                    self.budget.entry(out.len())?;
+                    self.budget.within(&value)?;
+                }
                 out.insert(field.name.clone().into_owned(), value);
             }
         }
@@ -471,8 +488,11 @@ impl<'s> Walk<'s> {
                 check_depth(self.trail.steps.len())?;
                 for (key, value) in object {
                     self.trail.set_key(&key);
-                    let value = self.value(&map.value, value)?;
-                    out.insert(key, value.unwrap_or_else(|| zero_element(self.schema, &map.value)));
+                    let value = match self.value(&map.value, value)? {
+                        Some(value) => value,
+                        None => self.zero_element(&map.value)?,
+                    };
+                    out.insert(key, value);
                 }
                 self.trail.pop();
                 Some(Value::Object(out))
@@ -499,11 +519,20 @@ impl<'s> Walk<'s> {
         check_depth(self.trail.steps.len())?;
         for (index, item) in items.into_iter().enumerate() {
             self.trail.set_index(index);
-            let item = self.value(element, item)?;
-            out.push(item.unwrap_or_else(|| zero_element(self.schema, element)));
+            let item = match self.value(element, item)? {
+                Some(item) => item,
+                None => self.zero_element(element)?,
+            };
+            out.push(item);
         }
         self.trail.pop();
         Ok(Value::Array(out))
+    }
+
+    fn zero_element(&mut self, shape: &Shape) -> Result<Value, Error> {
+        let value = zero_element(self.schema, shape);
+        self.budget.within(&value)?;
+        Ok(value)
     }
 
     fn scalar(&mut self, shape: &Shape, found: Scalar) -> Option<Value> {

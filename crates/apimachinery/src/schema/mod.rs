@@ -105,9 +105,14 @@ impl Shape {
         )
     }
 
-    /// A list, a map or bytes: nil is its zero value, and protobuf cannot tell empty from nil.
+    /// A list, a map or bytes: nil is its zero value.
     pub(crate) fn is_nilable(&self) -> bool {
         matches!(self, Shape::Bytes | Shape::List(_) | Shape::Map(_))
+    }
+
+    /// Protobuf can tell an empty one from nil.
+    pub(crate) fn keeps_empty(&self) -> bool {
+        matches!(self, Shape::Bytes) || self.as_list().is_some_and(|list| list.wrapped)
     }
 }
 

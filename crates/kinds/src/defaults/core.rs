@@ -3,6 +3,7 @@
 use apimachinery::quantity::Quantity;
 use serde_json::{Map, Value, json};
 
+use super::image::pull_policy;
 use super::{Rule, has, is_empty, set, sub, text, there};
 
 pub const RULES: &[(&str, Rule)] = &[
@@ -23,6 +24,7 @@ pub const RULES: &[(&str, Rule)] = &[
         round_up(map, "used");
     }),
     ("core.v1.AzureDiskVolumeSource", azure_disk),
+    ("core.v1.PodStatus", |map| round_up(map, "allocatedResources")),
     ("core.v1.ContainerStatus", |map| round_up(map, "allocatedResources")),
     ("core.v1.Service", service),
     ("core.v1.ServicePort", service_port),
@@ -43,6 +45,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("core.v1.GRPCAction", grpc),
     ("core.v1.Namespace", namespace),
     ("core.v1.NodeStatus", node_status),
+    ("core.v1.FileKeySelector", |map| set(map, "optional", false)),
     ("core.v1.ObjectFieldSelector", |map| set(map, "apiVersion", "v1")),
     ("core.v1.LimitRangeItem", limit_range_item),
     ("core.v1.HostPathVolumeSource", host_path),
@@ -70,17 +73,6 @@ fn volume(map: &mut Map<String, Value>) {
     if let Some(image) = there(map, "image") {
         let policy = pull_policy(text(image, "reference"));
         set(image, "pullPolicy", policy);
-    }
-}
-
-/// `Always` for the tag `latest` and for no tag at all, else `IfNotPresent`.
-fn pull_policy(image: &str) -> &'static str {
-    let (name, digest) = image.split_once('@').map_or((image, false), |(name, _)| (name, true));
-    let last = name.rsplit('/').next().unwrap_or(name);
-    match last.split_once(':') {
-        Some((_, "latest")) => "Always",
-        None if !digest && !image.is_empty() => "Always",
-        _ => "IfNotPresent",
     }
 }
 

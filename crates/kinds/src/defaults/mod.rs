@@ -7,6 +7,7 @@
 mod cluster;
 mod core;
 mod groups;
+mod image;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -19,8 +20,8 @@ type Rule = fn(&mut Map<String, Value>);
 
 struct Plan {
     rules: BTreeMap<TypeId, Rule>,
-    /// Defaults that the schema gives: type → (field, value).
-    fields: BTreeMap<TypeId, Vec<(String, Value)>>,
+    /// Defaults that the schema gives: type → (field, whether it is a pointer, value).
+    fields: BTreeMap<TypeId, Vec<(String, bool, Value)>>,
     /// Types in or below which anything is to do.
     reaches: BTreeSet<TypeId>,
 }
@@ -45,9 +46,9 @@ impl Plan {
                     || value == 0
                     || value == false
                     || value.as_object().is_some_and(Map::is_empty);
-                (!zero && !value.is_null()).then(|| (field.name.to_string(), value))
+                (!zero && !value.is_null()).then(|| (field.name.to_string(), field.pointer, value))
             });
-            let given: Vec<(String, Value)> = given.collect();
+            let given: Vec<_> = given.collect();
             if !given.is_empty() {
                 plan.fields.insert(id, given);
             }
@@ -71,8 +72,8 @@ impl Plan {
         if let Some(rule) = self.rules.get(&id) {
             rule(map);
         }
-        for (name, value) in self.fields.get(&id).into_iter().flatten() {
-            if map.get(name).is_none_or(|present| present == "") {
+        for (name, pointer, value) in self.fields.get(&id).into_iter().flatten() {
+            if map.get(name).is_none_or(|present| !pointer && present == "") {
                 map.insert(name.clone(), value.clone());
             }
         }
@@ -111,9 +112,17 @@ pub fn apply(object: TypeId, value: &mut Value) {
     }
 }
 
-/// Sets a field that is absent, `null` or the empty string.
+/// Sets a field that is absent or `null`. An empty text is absent in normal form unless it is behind a pointer,
+/// and then the client said so; for the others there is [`set_text`].
 fn set(map: &mut Map<String, Value>, name: &str, value: impl Into<Value>) {
-    if map.get(name).is_none_or(|present| present.is_null() || present == "") {
+    if !has(map, name) {
+        map.insert(name.to_owned(), value.into());
+    }
+}
+
+/// Sets a text that is written even when it is empty, if it is.
+fn set_text(map: &mut Map<String, Value>, name: &str, value: &str) {
+    if text(map, name).is_empty() {
         map.insert(name.to_owned(), value.into());
     }
 }

@@ -175,3 +175,59 @@ fn cluster() {
     // A request needs a signer: there is none for all.
     check("certificates.k8s.io", "CertificateSigningRequest", json!({"spec": {}}), json!({"spec": {}}));
 }
+
+/// What normal form has for a message of which one field is given, some way down.
+fn nested(path: &[&str], value: Value) -> Value {
+    path.iter().rev().fold(value, |value, name| match name.strip_suffix("[]") {
+        Some(name) => json!({name: [value]}),
+        None => json!({*name: value}),
+    })
+}
+
+fn at<'a>(object: &'a Value, path: &[&str]) -> &'a Value {
+    path.iter().fold(object, |value, name| match name.strip_suffix("[]") {
+        Some(name) => &value[name][0],
+        None => &value[*name],
+    })
+}
+
+/// Every text of a type and of what it holds: where it is and whether it is a pointer.
+fn texts(ty: apimachinery::schema::TypeId, path: &mut Vec<String>, found: &mut Vec<(Vec<String>, bool)>) {
+    use apimachinery::schema::{Omit, Shape};
+    for field in &api::schema()[ty].fields {
+        let listed = matches!(field.shape, Shape::List(_));
+        path.push(format!("{}{}", field.name, if listed { "[]" } else { "" }));
+        match (&field.shape, super::inner(&field.shape)) {
+            (Shape::String, _) if field.pointer || field.omit == Omit::Never => {
+                found.push((path.clone(), field.pointer));
+            }
+            (Shape::IntOrString, _) if field.pointer => found.push((path.clone(), true)),
+            (_, Some(inner)) if path.len() < 4 => texts(inner, path, found),
+            _ => {}
+        }
+        path.pop();
+    }
+}
+
+/// Go's defaults go by nil: an empty text behind a pointer has been given, one that is no pointer has not.
+#[test]
+fn empty_texts() {
+    for (id, ty) in api::schema().types().filter(|(id, _)| super::PLAN.rules.contains_key(id)) {
+        let mut found = Vec::new();
+        texts(id, &mut Vec::new(), &mut found);
+        for (path, pointer) in found {
+            let path: Vec<&str> = path.iter().map(String::as_str).collect();
+            let mut given = nested(&path, json!(""));
+            super::apply(id, &mut given);
+            if pointer {
+                assert_eq!(at(&given, &path), "", "{} {path:?}", ty.name);
+                continue;
+            }
+            let mut absent = nested(&path[..path.len() - 1], json!({}));
+            super::apply(id, &mut absent);
+            if !at(&absent, &path).is_null() {
+                assert_eq!(at(&given, &path), at(&absent, &path), "{} {path:?}", ty.name);
+            }
+        }
+    }
+}

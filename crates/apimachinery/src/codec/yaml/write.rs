@@ -144,9 +144,14 @@ impl Writer {
     /// Plain or single-quoted text without line ends; a single space beyond the width becomes one.
     fn folded(&mut self, text: &str, indent: usize, key: bool, quoted: bool) {
         let bytes = text.as_bytes();
-        let mut spaces = false;
+        let (mut spaces, mut breaks) = (false, false);
         let mut column = self.column();
         for (at, c) in text.char_indices() {
+            if is_break(c) {
+                self.out.push(c);
+                (breaks, spaces, column) = (true, false, 0);
+                continue;
+            }
             if c == ' ' {
                 let alone = !spaces && bytes.get(at + 1) != Some(&b' ');
                 let inside = !quoted || (at > 0 && at < bytes.len() - 1);
@@ -159,6 +164,10 @@ impl Writer {
                 }
                 spaces = true;
                 continue;
+            }
+            if std::mem::take(&mut breaks) {
+                self.out.extend(std::iter::repeat_n(' ', indent.saturating_sub(column)));
+                column = indent;
             }
             if quoted && c == '\'' {
                 self.out.push('\'');
