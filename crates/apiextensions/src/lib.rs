@@ -5,4 +5,5 @@
 
 pub mod definition;
 pub mod re2;
+pub mod status;
 pub mod structural;
