@@ -6,7 +6,9 @@
 //! controller puts keys into. The two transports are [`HttpTransport`] here and the in-process one, which the
 //! binary wires over the API server's own `handle`.
 //!
-//! What is not here: any kind's logic, caching of discovery, protobuf content, exec and port-forward streams.
+//! [`streaming`] is what exec, attach, port-forward and WebSockets are made of, for the servers' side.
+//!
+//! What is not here: any kind's logic, caching of discovery, protobuf content.
 
 mod backoff;
 mod client;
@@ -23,6 +25,7 @@ mod recorder;
 mod request;
 mod shared;
 mod store;
+pub mod streaming;
 mod transport;
 mod watch;
 
