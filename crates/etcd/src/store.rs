@@ -112,6 +112,12 @@ impl Store {
         self.shared.view.load().keys.get(key).cloned()
     }
 
+    /// Whether there is a key that begins with `prefix`.
+    pub fn has_prefix(&self, prefix: &[u8]) -> bool {
+        let view = self.shared.view.load();
+        view.keys.range(prefix, None).next().is_some_and(|(key, _)| key.starts_with(prefix))
+    }
+
     /// Reads a snapshot; blocks no writer, whatever its size. Versions of older revisions may be read from
     /// disk.
     ///

@@ -17,7 +17,7 @@ use crate::requests::work;
 const LIMIT: Duration = Duration::from_secs(300);
 const CLIENTS: usize = 16;
 
-/// A pod of one container; `variables` of its environment make it large (43 of them: 3 KiB as it is stored).
+/// A pod of one container; `variables` of its environment make it large (22 of them: 3 KiB as it is stored).
 fn pod(name: &str, variables: usize) -> Bytes {
     let environment: Vec<Value> = (0..variables)
         .map(|v| json!({"name": format!("VARIABLE_{v}"), "value": format!("the value of {v}")}))
@@ -59,7 +59,7 @@ pub async fn store(target: &Target, count: usize) -> Result<Value> {
     const COLLECTION: &str = "/api/v1/namespaces/stored/pods";
     let mut connection = target.connect().await?;
     namespace(&mut connection, "stored").await?;
-    let create = |n| Ask::new(Method::POST, COLLECTION, pod(&format!("stored-{n}"), 43));
+    let create = |n| Ask::new(Method::POST, COLLECTION, pod(&format!("stored-{n}"), 22));
     work(target, Arc::new(create), CLIENTS, count).await?;
     let sample = Ask { accept: Form::Protobuf.accept(), ..Ask::get(format!("{COLLECTION}?limit={SAMPLE}")) };
     let each = connection.exchange(sample).await? / SAMPLE.min(count).max(1);

@@ -150,10 +150,10 @@ pub async fn apply(target: &Target, load: Load) -> Result<Value> {
     Ok(json!({"json": json, "yaml": yaml, "unchanged": unchanged, "bytes": bytes}))
 }
 
-/// A Deployment of about 10 KiB in JSON, as people write them: four containers with 28 variables each.
+/// A Deployment of about 10 KiB in JSON, as people write them: four containers with 36 variables each.
 fn deployment(name: &str, version: usize) -> Value {
     let container = |c: usize| {
-        let variables: Vec<Value> = (0..28)
+        let variables: Vec<Value> = (0..36)
             .map(|v| json!({"name": format!("VARIABLE_{v}"), "value": format!("the value of {v} in {c}")}))
             .collect();
         json!({

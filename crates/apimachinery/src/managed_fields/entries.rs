@@ -83,7 +83,7 @@ impl Entry {
 
 /// As Go writes a time.
 pub(super) fn time(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    crate::time::format(time)
 }
 
 /// Whether entries are in order but for their fields.

@@ -1,20 +1,26 @@
 //! DELETE of one object or of a collection.
 
 use apimachinery::status::Status;
+use etcd::KeyValue;
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use http::Response;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Call, body,
     body::Expected,
+    list,
     options::{DeleteOptions, FieldValidation, ListOptions},
 };
 use crate::{
     negotiation,
-    registry::{generic::Outcome, strategy},
-    response,
+    registry::{generic::Scope, strategy},
     server::Body,
+    storage,
 };
+
+/// So many objects of a collection are deleted at a time: they become durable together.
+const AT_ONCE: usize = 64;
 
 pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     let output = negotiation::output(&call.headers, call.query)?;
@@ -27,38 +33,38 @@ pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<Response<Body>
 
 pub(super) async fn delete_collection(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
     let output = negotiation::output(&call.headers, call.query)?;
-    let list = ListOptions::parse(call.query, false)?;
-    strategy::check_fields(call.resource, &list.fields)?;
+    let wanted = ListOptions::parse(call.query, false)?;
+    strategy::check_fields(call.resource, &wanted.fields)?;
+    let shape = list::Shape::new(call, output)?;
     let options = options(call, body).await?;
-    let name = list.fields.requires_exact_match("metadata.name").map(str::to_owned);
-    let found = call.server.storage.list(call.resource, call.namespace(), name.as_deref(), &list).await?;
-    let mut items = Vec::with_capacity(found.items.len());
+    warn_of_orphans(call, &options);
+    let name = wanted.fields.requires_exact_match("metadata.name").map(str::to_owned);
+    let found = call.server.storage.list(call.resource, call.namespace(), name.as_deref(), &wanted).await?;
+    let mut running = FuturesUnordered::new();
     for kv in &found.items {
-        let object = call.server.storage.decode(call.resource, kv)?;
-        let name = crate::registry::meta::name(&object).to_owned();
-        let namespace = crate::registry::meta::namespace(&object).to_owned();
-        let scope = crate::registry::generic::Scope { namespace: &namespace, ..call.scope_of(&name) };
-        match scope.delete(&options).await {
-            Ok((Outcome::Object(object), _)) => items.push(object),
-            Ok((Outcome::Stored(kv), _)) => items.push(call.server.storage.decode(call.resource, &kv)?),
-            Ok((Outcome::Done(_), _)) => items.push(object),
-            Err(status) if status.is_not_found() => {}
-            Err(status) => return Err(status),
+        if running.len() == AT_ONCE
+            && let Some(done) = running.next().await
+        {
+            done?;
         }
+        running.push(delete_found(call, &options, kv));
     }
-    for item in &mut items {
-        if let Some(fields) = item.as_object_mut() {
-            fields.remove("kind");
-            fields.remove("apiVersion");
-        }
+    while let Some(done) = running.next().await {
+        done?;
     }
-    let answer = json!({
-        "kind": format!("{}List", call.resource.kind),
-        "apiVersion": call.resource.api_version(),
-        "metadata": {"resourceVersion": found.revision.to_string()},
-        "items": items,
-    });
-    Ok(response::value(200, &answer, output))
+    drop(running);
+    // As they were listed, which is what upstream answers.
+    list::respond(call, shape, output, found)
+}
+
+/// Deletes what a list has found, unless somebody was faster.
+async fn delete_found(call: &Call<'_>, options: &DeleteOptions, kv: &KeyValue) -> Result<(), Status> {
+    let (namespace, name) = storage::name_in(call.resource, &kv.key);
+    let scope = Scope { namespace, ..call.scope_of(name) };
+    match scope.delete(options).await {
+        Err(status) if !status.is_not_found() => Err(status),
+        _ => Ok(()),
+    }
 }
 
 /// From the body if there is one, else from the query.

@@ -36,8 +36,18 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
     options.select_name(&call.info.name)?;
     let name = options.fields.requires_exact_match("metadata.name").map(str::to_owned);
     let shape = Shape::new(call, output)?;
+    let found = call.server.storage.list(call.resource, call.namespace(), name.as_deref(), &options).await?;
+    respond(call, shape, output, found)
+}
+
+/// What was found, in the form that was asked for.
+pub(super) fn respond(
+    call: &Call<'_>,
+    shape: Shape,
+    output: Output,
+    mut found: Listing,
+) -> Result<Response<Body>, Status> {
     let storage = &call.server.storage;
-    let mut found = storage.list(call.resource, call.namespace(), name.as_deref(), &options).await?;
     let meta = ListMeta {
         resource_version: found.revision.to_string(),
         continue_token: found.continue_token.clone(),
@@ -96,7 +106,7 @@ pub(super) fn empty(call: &Call<'_>) -> Result<Response<Body>, Status> {
 const MADE: usize = 32;
 
 /// What a list is made of.
-enum Shape {
+pub(super) enum Shape {
     Json,
     /// `PartialObjectMetadataList`.
     Metadata(&'static str),
@@ -111,7 +121,7 @@ enum Shape {
 }
 
 impl Shape {
-    fn new(call: &Call<'_>, output: Output) -> Result<Self, Status> {
+    pub(super) fn new(call: &Call<'_>, output: Output) -> Result<Self, Status> {
         Ok(match (output.transform, output.format) {
             (Transform::None, Format::Protobuf) => Self::Protobuf,
             (Transform::None, _) => Self::Json,

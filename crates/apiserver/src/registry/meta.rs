@@ -146,7 +146,7 @@ pub fn match_name(object: &Value, expected: &str) -> Result<(), Status> {
 
 /// Owner references that are there twice are dropped; the warning to give, if any.
 pub fn deduplicate_owners(object: &mut Value, after_admission: bool) -> Option<String> {
-    let owners = object.pointer_mut("/metadata/ownerReferences")?.as_array_mut()?;
+    let owners = object.get_mut("metadata")?.get_mut("ownerReferences")?.as_array_mut()?;
     let mut kept: Vec<Value> = Vec::with_capacity(owners.len());
     let mut duplicates = Vec::new();
     for owner in owners.drain(..) {

@@ -18,7 +18,8 @@ use tokio_util::{
 };
 
 use super::{
-    ApiServer, Peer,
+    ApiServer, Body, Peer,
+    pool::Pool,
     turns::{Begun, Turns},
     wire::Wire,
 };
@@ -49,6 +50,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) {
     let acceptor = TlsAcceptor::from(tls);
+    let answers = Arc::new(Answers { begin: answer, pool: Pool::default() });
     let connections = TaskTracker::new();
     connections.spawn(super::upkeep::compact(server.clone(), shutdown.clone()));
     loop {
@@ -61,6 +63,7 @@ pub async fn serve(
             Ok((stream, address)) => {
                 connections.spawn(connection(
                     server.clone(),
+                    answers.clone(),
                     acceptor.clone(),
                     stream,
                     address,
@@ -83,8 +86,19 @@ pub async fn serve(
     }
 }
 
-async fn connection(
+/// How a request is answered, and where its future goes.
+struct Answers<F> {
+    begin: fn(Arc<ApiServer>, Peer, http::Request<Body>) -> F,
+    pool: Pool<F>,
+}
+
+async fn answer(server: Arc<ApiServer>, peer: Peer, request: http::Request<Body>) -> http::Response<Body> {
+    server.handle(peer, request).await
+}
+
+async fn connection<F: Future<Output = http::Response<Body>> + Send + 'static>(
     server: Arc<ApiServer>,
+    answers: Arc<Answers<F>>,
     acceptor: TlsAcceptor,
     stream: TcpStream,
     address: SocketAddr,
@@ -115,10 +129,9 @@ async fn connection(
         if request.version() == http::Version::HTTP_2 && server.wants_goaway() {
             asked.cancel();
         }
+        let long = takes_long(&request);
+        let answer = answers.pool.put((answers.begin)(server, peer, request.map(response::incoming)));
         async move {
-            let long = takes_long(&request);
-            let request = request.map(response::incoming);
-            let answer = async move { server.handle(peer, request).await };
             let answered = if long {
                 // Not on the turn of the connection's other streams.
                 AbortOnDropHandle::new(tokio::spawn(answer)).await

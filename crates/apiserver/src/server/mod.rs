@@ -7,6 +7,7 @@ pub mod features;
 pub mod flow;
 mod listener;
 mod pipeline;
+mod pool;
 mod served;
 pub mod tls;
 mod turns;

@@ -118,9 +118,7 @@ impl Storage {
 
     /// Whether there is any object of a resource, in one namespace if one is given.
     pub fn has_any(&self, resource: &Resource, namespace: &str) -> bool {
-        let Ok(prefix) = prefix(resource, namespace) else { return false };
-        let one = etcd::Range { limit: 1, ..etcd::Range::prefix(prefix) };
-        self.store.range(&one).is_ok_and(|found| !found.kvs.is_empty())
+        prefix_string(resource, namespace, 0).is_ok_and(|prefix| self.store.has_prefix(prefix.as_bytes()))
     }
 
     /// [`Storage::kept`] of a version at hand.
@@ -489,7 +487,7 @@ pub fn encode(resource: &Resource, object: &mut Value) -> Result<Bytes, Status> 
 /// # Errors
 /// 400 for names that cannot be part of a path.
 pub fn key(resource: &Resource, namespace: &str, name: &str) -> Result<Bytes, Status> {
-    let mut key = prefix_string(resource, namespace)?;
+    let mut key = prefix_string(resource, namespace, name.len())?;
     if resource.namespaced && namespace.is_empty() {
         return Err(Status::bad_request("Namespace parameter required."));
     }
@@ -510,13 +508,15 @@ pub fn key(resource: &Resource, namespace: &str, name: &str) -> Result<Bytes, St
 
 /// What the keys of a resource's objects begin with, those of one namespace if one is given.
 pub fn prefix(resource: &Resource, namespace: &str) -> Result<Bytes, Status> {
-    Ok(prefix_string(resource, namespace)?.into())
+    Ok(prefix_string(resource, namespace, 0)?.into())
 }
 
-fn prefix_string(resource: &Resource, namespace: &str) -> Result<String, Status> {
+/// The prefix, with room for `more` bytes and no others: keys stay in memory as they are made.
+fn prefix_string(resource: &Resource, namespace: &str, more: usize) -> Result<String, Status> {
     let at =
         resource.storage.as_ref().ok_or_else(|| Status::internal("nothing of this resource is stored"))?;
-    let mut key = String::with_capacity(ROOT.len() + at.prefix.len() + namespace.len() + 64);
+    let inner = if resource.namespaced && !namespace.is_empty() { namespace.len() + 1 } else { 0 };
+    let mut key = String::with_capacity(ROOT.len() + at.prefix.len() + 2 + inner + more);
     key.push_str(ROOT);
     key.push('/');
     key.push_str(&at.prefix);
@@ -547,7 +547,7 @@ pub fn range(resource: &Resource, namespace: &str, name: Option<&str>) -> Result
 }
 
 /// Namespace and name as they stand in a key.
-fn name_in<'a>(resource: &Resource, key: &'a [u8]) -> (&'a str, &'a str) {
+pub fn name_in<'a>(resource: &Resource, key: &'a [u8]) -> (&'a str, &'a str) {
     let key = std::str::from_utf8(key).unwrap_or_default();
     let Some((rest, name)) = key.rsplit_once('/') else { return ("", key) };
     let namespace = if resource.namespaced { rest.rsplit('/').next().unwrap_or_default() } else { "" };
