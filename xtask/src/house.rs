@@ -11,6 +11,7 @@ use crate::run::root;
 /// free.
 const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("apimachinery", &[]),
+    ("cel", &["apimachinery"]),
     ("linux", &["apimachinery"]),
     ("oci", &[]),
     ("api", &["apimachinery"]),
@@ -18,9 +19,9 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("etcd", &["linux"]),
     ("client", &["apimachinery", "api"]),
     ("cri", &["oci"]),
-    ("apiserver", &["apimachinery", "api", "kinds", "etcd", "client"]),
+    ("apiserver", &["apimachinery", "api", "cel", "kinds", "etcd", "client"]),
     ("controllers", &["apimachinery", "api", "kinds", "client"]),
-    ("scheduler", &["apimachinery", "api", "kinds", "client"]),
+    ("scheduler", &["apimachinery", "api", "cel", "kinds", "client"]),
     ("kubelet", &["apimachinery", "api", "kinds", "client", "cri", "linux"]),
     ("network", &["apimachinery", "api", "kinds", "client", "linux"]),
 ];
