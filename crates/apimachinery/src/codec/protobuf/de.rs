@@ -15,7 +15,7 @@ use serde::de::{
     self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor,
 };
 use serde::{Deserialize, forward_to_deserialize_any};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Error;
 use super::read::{self, Datum, Found, IntOrText};
@@ -39,7 +39,7 @@ impl From<Exhausted> for Error {
 
 pub(super) fn value(schema: &Schema, ty: TypeId, bytes: &[u8]) -> Result<Value, Error> {
     let context = Context::new(schema, true, bytes.len());
-    Value::deserialize(Node { context: &context, what: What::Message(&schema[ty], bytes), depth: 0 })
+    Node { context: &context, what: What::Message(&schema[ty], bytes), depth: 0 }.build()
 }
 
 pub(super) fn typed<T: DeserializeOwned>(schema: &Schema, ty: TypeId, bytes: &[u8]) -> Result<T, Error> {
@@ -92,6 +92,17 @@ enum What<'s, 'a> {
     Null,
 }
 
+impl<'s, 'a> What<'s, 'a> {
+    /// The value of a map's entry.
+    fn of_entry(shape: &'s Shape, value: Option<Datum<'a>>) -> Self {
+        match (value, shape) {
+            (Some(datum), shape) => What::One(shape, datum),
+            (None, Shape::Bytes | Shape::List(_)) => What::One(shape, Datum::Bytes(&[])),
+            (None, shape) => What::Zero(shape),
+        }
+    }
+}
+
 impl<'c, 's, 'a> Node<'c, 's, 'a> {
     fn inner(self, what: What<'s, 'a>) -> Node<'c, 's, 'a> {
         Node { what, ..self }
@@ -107,18 +118,78 @@ impl<'c, 's, 'a> Node<'c, 's, 'a> {
         bytes: &'a [u8],
         visitor: V,
     ) -> Result<V::Value, Error> {
+        let fields = self.open(ty, bytes)?;
+        let start = fields.next;
+        let value = visitor.visit_map(fields)?;
+        self.context.stack.borrow_mut().truncate(start);
+        Ok(value)
+    }
+
+    /// Finds a message's fields; they lie on the stack until it is truncated to where they begin.
+    fn open(self, ty: &'s Type, bytes: &'a [u8]) -> Result<Fields<'c, 's, 'a>, Error> {
         if self.depth >= MAX_DEPTH {
             return Err(Error::Depth);
         }
-        let (start, end) = {
-            let mut stack = self.context.stack.borrow_mut();
-            let start = stack.len();
-            read::scan(ty.wire(), bytes, &mut stack, self.context.room)?;
-            (start, stack.len())
-        };
-        let fields = Fields { node: self, ty, at: 0, given: 0, next: start, end, value: None };
-        let value = visitor.visit_map(fields)?;
+        let mut stack = self.context.stack.borrow_mut();
+        let start = stack.len();
+        read::scan(ty.wire(), bytes, &mut stack, self.context.room)?;
+        Ok(Fields { node: self, ty, at: 0, given: 0, next: start, end: stack.len(), value: None })
+    }
+
+    /// The value itself. A visitor that makes values puts together the very same, but reads JSON that is carried as
+    /// text twice over and asks of every key whether it is a special one.
+    fn build(self) -> Result<Value, Error> {
+        match self.what {
+            What::Message(ty, bytes) => self.build_message(ty, bytes),
+            What::One(Shape::Message(id), datum) => self.build_message(self.type_of(*id), datum.bytes()?),
+            What::Zero(Shape::Message(id)) => self.build_message(self.type_of(*id), &[]),
+            What::One(Shape::String, datum) => {
+                Ok(Value::String(String::from_utf8_lossy(datum.bytes()?).into_owned()))
+            }
+            What::One(Shape::FieldsV1 | Shape::RawExtension | Shape::Json, datum) => self.free(datum),
+            What::List(element, next, end) => {
+                let mut list = Vec::with_capacity(end - next);
+                for at in next..end {
+                    let datum = self.context.stack.borrow()[at].datum;
+                    self.context.spend(|budget| budget.element(at - next))?;
+                    list.push(self.inner(What::One(element, datum)).build()?);
+                }
+                Ok(Value::Array(list))
+            }
+            What::Map(shape, next, end) => {
+                let mut map = Map::new();
+                for at in next..end {
+                    let datum = self.context.stack.borrow()[at].datum;
+                    self.context.spend(|budget| budget.entry(at - next))?;
+                    let (key, value) = read::entry(datum.bytes()?)?;
+                    let value = self.inner(What::of_entry(shape, value)).build()?;
+                    map.insert(String::from_utf8_lossy(key).into_owned(), value);
+                }
+                Ok(Value::Object(map))
+            }
+            What::One(..) | What::Zero(_) | What::Null => Value::deserialize(self),
+        }
+    }
+
+    fn build_message(self, ty: &'s Type, bytes: &'a [u8]) -> Result<Value, Error> {
+        let mut fields = self.open(ty, bytes)?;
+        let start = fields.next;
+        let mut map = Map::new();
+        while let Some((field, what)) = fields.advance()? {
+            let value = Node { what, depth: self.depth + 1, ..self }.build()?;
+            map.insert(field.name.clone().into_owned(), value);
+        }
         self.context.stack.borrow_mut().truncate(start);
+        Ok(Value::Object(map))
+    }
+
+    /// JSON that is carried as text.
+    fn free(self, datum: Datum<'a>) -> Result<Value, Error> {
+        let value = match read::wrapped(datum.bytes()?)? {
+            b"" => Value::Null,
+            raw => json::parse(raw).map_err(|e| Error::Json(e.to_string()))?.0,
+        };
+        self.context.spend(|budget| budget.within(&value))?;
         Ok(value)
     }
 
@@ -160,9 +231,7 @@ impl<'c, 's, 'a> Node<'c, 's, 'a> {
             },
             Shape::Duration => visitor.visit_string(time::format_duration(read::duration(datum.bytes()?)?)),
             Shape::FieldsV1 | Shape::RawExtension | Shape::Json => {
-                let value = free(datum)?;
-                self.context.spend(|budget| budget.within(&value))?;
-                value.deserialize_any(visitor).map_err(|e| Error::Json(e.to_string()))
+                self.free(datum)?.deserialize_any(visitor).map_err(|e| Error::Json(e.to_string()))
             }
             Shape::Message(id) => self.message(self.type_of(*id), datum.bytes()?, visitor),
             Shape::List(list) => {
@@ -235,14 +304,6 @@ fn text<'de, V: Visitor<'de>>(bytes: &[u8], visitor: V) -> Result<V::Value, Erro
     match String::from_utf8_lossy(bytes) {
         Cow::Borrowed(text) => visitor.visit_str(text),
         Cow::Owned(text) => visitor.visit_string(text),
-    }
-}
-
-/// JSON that is carried as text.
-fn free(datum: Datum) -> Result<Value, Error> {
-    match read::wrapped(datum.bytes()?)? {
-        b"" => Ok(Value::Null),
-        raw => json::parse(raw).map(|(value, _)| value).map_err(|e| Error::Json(e.to_string())),
     }
 }
 
@@ -327,6 +388,27 @@ struct Fields<'c, 's, 'a> {
 }
 
 impl<'s, 'a> Fields<'_, 's, 'a> {
+    /// The next field that normal form has.
+    fn advance(&mut self) -> Result<Option<(&'s Field, What<'s, 'a>)>, Error> {
+        let ty = self.ty;
+        while let Some(field) = ty.fields.get(self.at) {
+            let from = self.next;
+            {
+                let stack = self.node.context.stack.borrow();
+                while self.next < self.end && stack[self.next].at as usize == self.at {
+                    self.next += 1;
+                }
+            }
+            self.at += 1;
+            if let Some(what) = self.settle(field, from, self.next)? {
+                self.node.context.spend(|budget| budget.entry(self.given))?;
+                self.given += 1;
+                return Ok(Some((field, what)));
+            }
+        }
+        Ok(None)
+    }
+
     /// What normal form holds for a field whose entries are `from..to`.
     fn settle(&self, field: &'s Field, from: usize, to: usize) -> Result<Option<What<'s, 'a>>, Error> {
         let nulls = self.node.context.nulls;
@@ -355,25 +437,10 @@ impl<'de> MapAccess<'de> for Fields<'_, '_, '_> {
     type Error = Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        let ty = self.ty;
-        while let Some(field) = ty.fields.get(self.at) {
-            let from = self.next;
-            {
-                let stack = self.node.context.stack.borrow();
-                while self.next < self.end && stack[self.next].at as usize == self.at {
-                    self.next += 1;
-                }
-            }
-            self.at += 1;
-            if let Some(what) = self.settle(field, from, self.next)? {
-                self.value = Some(what);
-                self.node.context.spend(|budget| budget.entry(self.given))?;
-                self.given += 1;
-                let name: StrDeserializer<Error> = (*field.name).into_deserializer();
-                return seed.deserialize(name).map(Some);
-            }
-        }
-        Ok(None)
+        let Some((field, what)) = self.advance()? else { return Ok(None) };
+        self.value = Some(what);
+        let name: StrDeserializer<Error> = (*field.name).into_deserializer();
+        seed.deserialize(name).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
@@ -435,11 +502,7 @@ impl<'de> MapAccess<'de> for Entries<'_, '_, '_> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let what = match (self.value.take(), self.shape) {
-            (Some(datum), shape) => What::One(shape, datum),
-            (None, Shape::Bytes | Shape::List(_)) => What::One(self.shape, Datum::Bytes(&[])),
-            (None, shape) => What::Zero(shape),
-        };
+        let what = What::of_entry(self.shape, self.value.take());
         seed.deserialize(self.node.inner(what))
     }
 
