@@ -9,6 +9,7 @@ use apimachinery::schema::{Omit, Schema, Shape, Type, TypeId};
 use serde_json::{Value, json};
 
 mod made;
+mod oracle;
 
 /// `None`: there is no reference data here, and this is not CI.
 fn vectors() -> Option<PathBuf> {
@@ -257,7 +258,12 @@ fn zero_empty_sparse_and_full_objects_survive_protobuf() {
             let normal = without_type(read.value);
             let raw =
                 protobuf::encode(schema, id, &normal).unwrap_or_else(|e| panic!("{} {how}: {e}", ty.name));
-            assert_eq!(protobuf::to_vec(schema, id, &normal).as_ref(), Ok(&raw), "{} {how}: two ways", ty.name);
+            assert_eq!(
+                protobuf::to_vec(schema, id, &normal).as_ref(),
+                Ok(&raw),
+                "{} {how}: two ways",
+                ty.name
+            );
             let back = protobuf::decode(schema, id, &raw).unwrap();
             assert!(back == normal, "{} {how}: {}", ty.name, difference(&back, &normal, String::new()));
             let mut out = Vec::new();
