@@ -224,6 +224,10 @@ async fn lists_and_subresources() {
     let refused = world.apply(&path, "a", deployment("d", Some(2))).await;
     let said = "conflict with \"u\" with subresource \"scale\" using apps/v1: .spec.replicas";
     assert_eq!(refused.fault().2, format!("Apply failed with 1 conflict: {said}"));
+    // no replicas are owned by nobody
+    world.patch("merge", &format!("{scale}?fieldManager=u"), json!({"spec": {"replicas": 0}})).await.ok();
+    assert_eq!(replicas(&world.get(&path).await.ok()), Vec::<Value>::new());
+    world.patch("merge", &format!("{path}?fieldManager=u"), json!({"spec": {"replicas": 6}})).await.ok();
     // left to whoever scales
     let left = world.apply(&path, "a", deployment("d", None)).await.ok();
     assert_eq!(left["spec"]["replicas"], 6);

@@ -175,23 +175,33 @@ fn objects(state: &Value) -> Objects {
         );
         let mut flat = BTreeMap::new();
         flatten(&mut flat, String::new(), item, kind);
+        flat.retain(|path, _| !is_own_port(path, item));
         objects.entry(name).or_default().push(flat);
     }
     objects.values_mut().for_each(|same| same.sort());
     objects
 }
 
-/// What no two runs have in common.
-const OWN: [&str; 8] = [
+/// What no two runs have in common, and which of two equal volumes was first.
+const OWN: [&str; 12] = [
     ".metadata.uid",
     ".metadata.resourceVersion",
     ".metadata.creationTimestamp",
     ".metadata.managedFields",
     ".metadata.annotations.kubectl.kubernetes.io/last-applied-configuration",
-    ".status.certificate",
-    ".spec.request",
+    ".spec.extra.authentication.kubernetes.io/credential-id",
     ".spec.renewTime",
+    ".spec.request",
+    ".spec.volumeName",
+    ".spec.claimRef.name",
+    ".spec.claimRef.resourceVersion",
+    ".status.certificate",
 ];
+
+/// The port of the API server, in the Service `kubernetes` and what belongs to it.
+fn is_own_port(path: &str, item: &Value) -> bool {
+    item["metadata"]["name"] == "kubernetes" && (path.ends_with(".port") || path.ends_with(".targetPort"))
+}
 
 fn flatten(flat: &mut BTreeMap<String, String>, path: String, value: &Value, kind: &str) {
     if path == ".metadata.managedFields" {

@@ -1,8 +1,9 @@
-//! The default priority levels and flow schemas (upstream `apis/flowcontrol/bootstrap`), as objects. Queues by
-//! them are not built yet.
+//! The default priority levels and flow schemas (upstream `apis/flowcontrol/bootstrap`), as objects, and what the
+//! server says of schemas.
 
 use serde_json::{Value, json};
 
+pub const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 const API_VERSION: &str = "flowcontrol.apiserver.k8s.io/v1";
 
 /// Name, shares, lendable percentage, and queues (number, hand size), or none: refuse.
@@ -119,4 +120,58 @@ pub fn objects() -> Vec<Value> {
         schema("catch-all", "catch-all", 10000, USER, everything(groups(EVERYBODY))),
     ]);
     out
+}
+
+/// The schemas that do not say rightly whether the priority level is there that they name, as they should be.
+///
+/// # Parameters
+/// - `now`: in RFC 3339, for conditions that change
+pub fn judged(schemas: &[Value], levels: &[Value], now: &str) -> Vec<Value> {
+    const KIND: &str = "Dangling";
+    let mut changed = Vec::new();
+    for schema in schemas {
+        let name = schema["spec"]["priorityLevelConfiguration"]["name"].as_str().unwrap_or_default();
+        let known = levels.iter().any(|level| level["metadata"]["name"] == name);
+        let (status, reason, end) = match known {
+            true => ("False", "Found", "it exists"),
+            false => ("True", "NotFound", "there is no such object"),
+        };
+        let what = format!("This FlowSchema references the PriorityLevelConfiguration object named {name:?}");
+        let message = format!("{what} {} {end}", if known { "and" } else { "but" });
+        let mut conditions = schema["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let said = conditions.iter().find(|condition| condition["type"] == KIND);
+        if said.is_some_and(|said| said["status"] == status && said["message"] == message) {
+            continue;
+        }
+        let since = said.filter(|said| said["status"] == status).map(|said| said["lastTransitionTime"].clone());
+        conditions.retain(|condition| condition["type"] != KIND);
+        conditions.push(json!({"type": KIND, "status": status, "reason": reason, "message": message,
+            "lastTransitionTime": since.unwrap_or_else(|| now.into())}));
+        let mut schema = schema.clone();
+        schema["status"] = json!({ "conditions": conditions });
+        changed.push(schema);
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemas_say_whether_their_level_is_there() {
+        let schemas = [schema("a", "there", 1, "", json!({})), schema("b", "gone", 2, "", json!({}))];
+        let levels = [json!({"metadata": {"name": "there"}})];
+        let told = judged(&schemas, &levels, "2026-01-01T00:00:00Z");
+        let status = |schema: &Value| schema["status"]["conditions"][0]["status"].clone();
+        assert_eq!(told.iter().map(status).collect::<Vec<_>>(), ["False", "True"]);
+        assert_eq!(judged(&told, &levels, "later"), Vec::<Value>::new());
+        // The level comes: only the second has something new to say.
+        let levels = [levels[0].clone(), json!({"metadata": {"name": "gone"}})];
+        let told = judged(&told, &levels, "2026-01-02T00:00:00Z");
+        assert_eq!(told.len(), 1);
+        let condition = &told[0]["status"]["conditions"][0];
+        assert_eq!((&condition["status"], &condition["reason"]), (&json!("False"), &json!("Found")));
+        assert_eq!(condition["lastTransitionTime"], "2026-01-02T00:00:00Z");
+    }
 }

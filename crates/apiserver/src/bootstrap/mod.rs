@@ -64,6 +64,7 @@ pub async fn run(server: &Arc<ApiServer>) -> Result<(), Status> {
     ensure_all(server, system::priority_classes(), reconcile::leave).await?;
     done(&["scheduling/bootstrap-system-priority-classes"]);
     ensure_all(server, flow_control::objects(), reconcile::automatic).await?;
+    judge_flow_schemas(server).await?;
     done(&["priority-and-fairness-config-producer", "priority-and-fairness-config-consumer"]);
     ensure_all(server, system::legacy_tokens(server), reconcile::leave).await?;
     done(&["start-legacy-token-tracking-controller"]);
@@ -106,7 +107,12 @@ fn watches(server: &ApiServer) -> Vec<WatchStream> {
     let store = server.storage.store();
     let from = store.revision() + 1;
     let resource = |group, plural| api::resource(group, "v1", plural);
-    let whole = [resource(policy::GROUP, "clusterroles"), resource("", "namespaces")];
+    let whole = [
+        resource(policy::GROUP, "clusterroles"),
+        resource("", "namespaces"),
+        resource(flow_control::GROUP, "flowschemas"),
+        resource(flow_control::GROUP, "prioritylevelconfigurations"),
+    ];
     let mut ranges: Vec<KeyRange> =
         whole.into_iter().flatten().filter_map(|r| crate::storage::range(r, "", None).ok()).collect();
     for (group, plural) in [("", "services"), ("", "endpoints"), ("discovery.k8s.io", "endpointslices")] {
@@ -136,7 +142,9 @@ async fn follow(server: Arc<ApiServer>, mut watches: Vec<WatchStream>) {
         for watch in &mut watches {
             while let Some(Some(Ok(_))) = watch.next().now_or_never() {}
         }
-        for result in [sum_up_roles(&server).await, keep(&server).await] {
+        for result in
+            [sum_up_roles(&server).await, judge_flow_schemas(&server).await, keep(&server).await]
+        {
             if let Err(status) = result {
                 if server.shutdown.is_cancelled() {
                     return;
@@ -154,6 +162,25 @@ async fn sum_up_roles(server: &Arc<ApiServer>) -> Result<(), Status> {
     let roles = server.storage.read_all(resource, "");
     for role in reconcile::aggregate(&roles) {
         match write(server, resource, Method::PUT, &role).await {
+            // Somebody else was quicker: their write is an event, and we come by again.
+            Err(status) if status.is_conflict() || status.is_not_found() => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// Writes on flow schemas whether the priority level that they name is there.
+async fn judge_flow_schemas(server: &Arc<ApiServer>) -> Result<(), Status> {
+    let resource = |plural| api::resource(flow_control::GROUP, "v1", plural);
+    let (Some(schemas), Some(levels)) = (resource("flowschemas"), resource("prioritylevelconfigurations"))
+    else {
+        return Ok(());
+    };
+    let all = |resource| server.storage.read_all(resource, "");
+    let now = apimachinery::time::format(server.clock.now());
+    for schema in flow_control::judged(&all(schemas), &all(levels), &now) {
+        match write_to(server, schemas, "status", Method::PUT, &schema).await {
             // Somebody else was quicker: their write is an event, and we come by again.
             Err(status) if status.is_conflict() || status.is_not_found() => {}
             other => other?,
@@ -208,6 +235,16 @@ async fn write(
     method: Method,
     object: &Value,
 ) -> Result<(), Status> {
+    write_to(server, resource, "", method, object).await
+}
+
+async fn write_to(
+    server: &Arc<ApiServer>,
+    resource: &Resource,
+    subresource: &str,
+    method: Method,
+    object: &Value,
+) -> Result<(), Status> {
     let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
     let mut path = match &*resource.group {
         "" => format!("/api/{}", resource.version),
@@ -219,6 +256,9 @@ async fn write(
     path.push_str(&format!("/{}", resource.plural));
     if method != Method::POST {
         path.push_str(&format!("/{}", text("name")));
+    }
+    if !subresource.is_empty() {
+        path.push_str(&format!("/{subresource}"));
     }
     let body = (method != Method::DELETE).then_some(object);
     server.call(UserInfo::loopback(), method, &path, body).await.map(|_| ())

@@ -135,10 +135,15 @@ impl Presence {
     }
 }
 
-/// `apiserver-` and what is made of the host's name, as upstream makes it.
+/// `apiserver-` and the hash of the host's name and of what the server is, each after its length, as upstream makes it.
 fn identity(hostname: &str) -> String {
     const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-    let sum = Sha256::digest(hostname);
+    let mut hash = Sha256::new();
+    for part in [hostname, IDENTITY] {
+        hash.update(u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    let sum = hash.finalize();
     let mut out = String::from("apiserver-");
     let (mut bits, mut count) = (0_u32, 0);
     for byte in &sum[..16] {
@@ -228,8 +233,8 @@ mod tests {
 
     #[test]
     fn identities() {
-        // printf node-a | sha256sum | head -c 32 | xxd -r -p | base32, in lower case
-        assert_eq!(identity("node-a"), "apiserver-mzlq74c2eb2aimee2swksqut54");
+        // The Lease of upstream's server on a host of that name.
+        assert_eq!(identity("vm"), "apiserver-wlv32tlttr4jl3gtroqexyxapa");
     }
 
     #[test]

@@ -69,11 +69,12 @@ async fn write_scale(
     output: Output,
     wanted: &(dyn Fn(&Value) -> Result<Value, Status> + Sync),
 ) -> Result<Response<Body>, Status> {
+    let (scope, ty) = (call.scope(), call.expected()?.object);
     let change = |old: Option<&Value>| {
         let old = old.ok_or_else(|| call.not_found())?;
-        scale::apply(&wanted(&scale::of(old))?, old)
+        scope.update_by_scale(old, ty, wanted(&scale::of(old))?, options)
     };
-    let (outcome, _) = call.scope().update(options, &change).await?;
+    let (outcome, _) = scope.apply(options, &change).await?;
     respond_scale(call, outcome, output)
 }
 

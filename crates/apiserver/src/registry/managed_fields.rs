@@ -96,7 +96,7 @@ impl Scope<'_> {
     }
 
     /// Records what a write that is no apply has changed.
-    pub(super) fn manage_fields(&self, live: Option<&Value>, object: &mut Value, options: &WriteOptions) {
+    pub(crate) fn manage_fields(&self, live: Option<&Value>, object: &mut Value, options: &WriteOptions) {
         self.with_writer(options, |writer| writer.update(live, object));
     }
 
@@ -135,30 +135,72 @@ impl Scope<'_> {
         config: &Value,
         options: &WriteOptions,
     ) -> Result<Value, Status> {
-        let known = |version: &str| is_served(self.resource, version);
-        let broken = |why| Status::failure(500, "", format!("failed to decode managed fields: {why}"));
-        let owners = workload["metadata"].get("managedFields");
-        let mut live = scale::of(workload);
-        let shown = owners_of_scale::to_scale(owners, &known).map_err(broken)?;
-        if shown.is_some() {
-            meta::set(&mut live, "managedFields", shown);
-        }
-        let applied = self.with_writer(options, |writer| {
-            let convert = |_: &Value, _: &str, _: &str| None;
-            let writer = Writer { ty, api_version: "autoscaling/v1", convert: &convert, ..*writer };
+        let live = self.owned_scale(workload)?;
+        let applied = self.with_scale_writer(ty, options, |writer| {
             writer.apply(Some(&live), config, "Scale", options.force)
         });
         let Applied { object, managed, .. } = applied.map_err(|e| e.to_status())?;
         let wanted = conform(ty, object, config)?;
         meta::match_name(&wanted, self.name)?;
-        let mut workload = scale::apply(&wanted, workload)?;
-        let api_version = self.resource.api_version();
+        self.scaled(workload, &wanted, managed.as_ref())
+    }
+
+    /// The workload after a Scale has been written over its own. Whoever asks for no replicas owns none: a Scale
+    /// does not show that number.
+    ///
+    /// # Errors
+    /// What is wrong with the Scale.
+    pub fn update_by_scale(
+        &self,
+        workload: &Value,
+        ty: TypeId,
+        mut wanted: Value,
+        options: &WriteOptions,
+    ) -> Result<Value, Status> {
+        let live = self.owned_scale(workload)?;
+        meta::set(&mut wanted, "managedFields", live["metadata"].get("managedFields").cloned());
+        self.with_scale_writer(ty, options, |writer| writer.update(Some(&live), &mut wanted));
+        self.scaled(workload, &wanted, wanted["metadata"].get("managedFields"))
+    }
+
+    /// The workload's Scale, with the owners of its replicas.
+    fn owned_scale(&self, workload: &Value) -> Result<Value, Status> {
+        let known = |version: &str| is_served(self.resource, version);
         let owners = workload["metadata"].get("managedFields");
-        let owners =
-            owners_of_scale::to_parent(owners, managed.as_ref(), &api_version, &known).map_err(broken)?;
-        meta::set(&mut workload, "managedFields", owners);
+        let mut live = scale::of(workload);
+        let shown = owners_of_scale::to_scale(owners, &known).map_err(broken_owners)?;
+        if shown.is_some() {
+            meta::set(&mut live, "managedFields", shown);
+        }
+        Ok(live)
+    }
+
+    fn with_scale_writer<T>(
+        &self,
+        ty: TypeId,
+        options: &WriteOptions,
+        work: impl FnOnce(&Writer<'_>) -> T,
+    ) -> T {
+        self.with_writer(options, |writer| {
+            let convert = |_: &Value, _: &str, _: &str| None;
+            work(&Writer { ty, api_version: "autoscaling/v1", convert: &convert, ..*writer })
+        })
+    }
+
+    /// The workload with the replicas of a Scale, whose owners are `owners`.
+    fn scaled(&self, workload: &Value, wanted: &Value, owners: Option<&Value>) -> Result<Value, Status> {
+        let known = |version: &str| is_served(self.resource, version);
+        let mut workload = scale::apply(wanted, workload)?;
+        let before = workload["metadata"].get("managedFields");
+        let api_version = self.resource.api_version();
+        let after = owners_of_scale::to_parent(before, owners, &api_version, &known);
+        meta::set(&mut workload, "managedFields", after.map_err(broken_owners)?);
         Ok(workload)
     }
+}
+
+fn broken_owners(why: impl std::fmt::Display) -> Status {
+    Status::failure(500, "", format!("failed to decode managed fields: {why}"))
 }
 
 fn conform(ty: TypeId, object: Value, config: &Value) -> Result<Value, Status> {
