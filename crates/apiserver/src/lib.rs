@@ -40,5 +40,6 @@ pub mod request;
 pub mod response;
 pub mod server;
 pub mod storage;
+mod streaming;
 
 pub use handlers::options;

@@ -12,6 +12,7 @@ mod kubectl;
 mod list;
 mod pods;
 mod services;
+mod streaming;
 mod table;
 mod tls;
 mod walk;

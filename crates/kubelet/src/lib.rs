@@ -6,8 +6,8 @@
 //! restart, of either kind of kubelet, restarts no container.
 //!
 //! What it does not do yet: persistent volumes and CSI, image collection, eviction (it reports pressure), refusing
-//! pods that do not fit, in-place resize, device plugins, log rotation, user namespaces, and translating
-//! WebSocket v5 streams for runtimes that do not speak it (clients fall back to SPDY).
+//! pods that do not fit, in-place resize, device plugins, log rotation, and user
+//! namespaces.
 
 pub mod config;
 mod context;

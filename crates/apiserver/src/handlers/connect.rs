@@ -1,16 +1,18 @@
 //! Requests that a node answers: `pods/{log,exec,attach,portforward}`; what is proxied is in [`super::proxied`].
 
 use apimachinery::status::Status;
-use http::{Request, Response};
+use client::streaming::{NODE_SPEAKS_WEBSOCKET, remote_command, tunnel, websocket};
+use http::{Request, Response, header};
 use serde_json::Value;
 
 use super::Call;
 use crate::{
     authorization,
-    proxy::{Backend, Route, location},
+    proxy::{Backend, Route, backend::is_upgrade, location},
     request::Operation,
     response,
     server::Body,
+    streaming,
 };
 
 pub(super) async fn connect(call: &Call<'_>, request: Request<Body>) -> Result<Response<Body>, Status> {
@@ -38,21 +40,84 @@ pub(super) async fn connect(call: &Call<'_>, request: Request<Body>) -> Result<R
         // No node, no log: an empty answer, as upstream's.
         return Ok(response::empty(204));
     };
-    let (host, port) = kubelet_of(call, location::node_of(&pod))?;
-    let answer = kubelets(call)?.forward(&Route { host, port, path_and_query }, request).await?;
-    if subresource == "log" && !answer.status().is_success() {
+    let node = node(call, location::node_of(&pod))?;
+    let (host, port) = kubelet_at(call, &node)?;
+    let route = Route { host, port, path_and_query };
+    if subresource == "log" {
+        return log(call, &route, request).await;
+    }
+    stream(call, &node, route, request).await
+}
+
+/// exec, attach and port-forward. Newer clients' WebSockets are turned into SPDY here, unless the kubelet says that
+/// it does that (KEP-4006); everything older goes on as it is.
+async fn stream(
+    call: &Call<'_>,
+    node: &Value,
+    route: Route,
+    request: Request<Body>,
+) -> Result<Response<Body>, Status> {
+    let kubelet = kubelets(call)?;
+    let subresource = &*call.info.subresource;
+    let headers = request.headers();
+    let tunnelled = subresource == "portforward"
+        && websocket::offers(headers, |protocol| tunnel::inner(protocol).is_some());
+    let translated = subresource != "portforward"
+        && websocket::offers(headers, |protocol| protocol == remote_command::WEBSOCKET_PROTOCOL);
+    let features = node["status"]["declaredFeatures"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let kubelet_can = features.iter().any(|feature| feature == NODE_SPEAKS_WEBSOCKET);
+    if tunnelled || translated {
+        call.server.metrics.websocket(subresource, kubelet_can);
+    }
+    if translated && !kubelet_can {
+        let flag = |name: &str| call.query.flag(name);
+        let streams = remote_command::Streams {
+            stdin: flag("stdin"),
+            stdout: flag("stdout"),
+            stderr: flag("stderr"),
+            tty: flag("tty"),
+        };
+        return Ok(streaming::command(call.server, kubelet, route, streams, request));
+    }
+    if tunnelled && !kubelet_can {
+        return streaming::port_forward(call.server, kubelet, &route, request).await;
+    }
+    if !is_upgrade(headers) {
+        return Err(Status::bad_request("Upgrade request required"));
+    }
+    kubelet.forward(&route, request).await
+}
+
+/// A container's log, over WebSocket if that is asked for.
+async fn log(call: &Call<'_>, route: &Route, mut request: Request<Body>) -> Result<Response<Body>, Status> {
+    let upgrade = websocket::is_request(request.headers()).then(|| hyper::upgrade::on(&mut request));
+    for name in [header::CONNECTION, header::UPGRADE, header::SEC_WEBSOCKET_PROTOCOL] {
+        request.headers_mut().remove(name);
+    }
+    let answer = kubelets(call)?.forward(route, request).await?;
+    if !answer.status().is_success() {
         return Err(log_failure(call, answer).await);
     }
-    Ok(answer)
+    match upgrade {
+        Some(upgrade) => Ok(streaming::log(&call.method, &call.headers, upgrade, answer)),
+        None => Ok(answer),
+    }
+}
+
+fn node(call: &Call<'_>, name: &str) -> Result<Value, Status> {
+    let nodes = api::resource("", "v1", "nodes").ok_or_else(|| Status::internal("nodes are not served"))?;
+    let found = call.server.storage.read(nodes, "", name)?;
+    found.ok_or_else(|| Status::not_found("", "nodes", name))
+}
+
+fn kubelet_at(call: &Call<'_>, node: &Value) -> Result<(String, u16), Status> {
+    let settings = &call.server.settings;
+    location::of_node(node, &settings.kubelet_address_types, settings.kubelet_port)
 }
 
 /// Address and port of a node's kubelet.
-pub(super) fn kubelet_of(call: &Call<'_>, node: &str) -> Result<(String, u16), Status> {
-    let nodes = api::resource("", "v1", "nodes").ok_or_else(|| Status::internal("nodes are not served"))?;
-    let found = call.server.storage.read(nodes, "", node)?;
-    let found = found.ok_or_else(|| Status::not_found("", "nodes", node))?;
-    let settings = &call.server.settings;
-    location::of_node(&found, &settings.kubelet_address_types, settings.kubelet_port)
+pub(super) fn kubelet_of(call: &Call<'_>, name: &str) -> Result<(String, u16), Status> {
+    kubelet_at(call, &node(call, name)?)
 }
 
 pub(super) fn kubelets<'a>(call: &'a Call<'_>) -> Result<&'a Backend, Status> {

@@ -23,13 +23,16 @@ use apimachinery::{
     schema::{Resource, Subresource},
     status::Status,
 };
+use client::streaming::websocket;
 use http::{HeaderMap, Method, Request, Response, header};
+use hyper::upgrade::OnUpgrade;
 
 use crate::{
     registry::generic::{Scope, Warnings},
     request::{Query, RequestInfo, UserInfo},
     response,
     server::{ApiServer, Body},
+    streaming,
 };
 
 /// A request about a resource, all but its body.
@@ -136,7 +139,12 @@ pub(crate) async fn resource(
         // Nothing of it is stored, so there is nothing to show (ComponentStatus).
         ("list", "") if resource.storage.is_none() => list::empty(&call),
         ("list", "") => list::list(&call).await,
-        ("watch", "") => watch::watch(&call).await,
+        ("watch", "") => match parts.extensions.remove::<OnUpgrade>() {
+            Some(upgrade) if websocket::is_request(&call.headers) => watch::watch(&call)
+                .await
+                .map(|answer| streaming::watch(&call.method, &call.headers, upgrade, answer)),
+            _ => watch::watch(&call).await,
+        },
         ("create", "") => create::create(&call, body).await,
         ("create", _) => subresource::create(&call, body).await,
         ("update", "scale") => subresource::update_scale(&call, body).await,

@@ -129,6 +129,10 @@ pub struct Metrics {
     sizes: Durations,
     open: Family<Labels, Gauge>,
     watch_events: Family<Labels, Counter>,
+    /// By code: commands that were translated, and port-forwards that were tunnelled.
+    translated: Family<Labels, Counter>,
+    tunnelled: Family<Labels, Counter>,
+    websockets: Family<Labels, Counter>,
     authentications: [Counter; 2],
     users: Family<Labels, Counter>,
     authorizations: [Counter; 2],
@@ -184,6 +188,28 @@ impl Default for Metrics {
             "Number of events sent in watch clients",
             watch_events.clone(),
         );
+        let [translated, tunnelled, websockets] = [
+            (
+                "apiserver_stream_translator_requests",
+                "Total number of requests that were handled by the StreamTranslatorProxy, which processes streaming \
+                 RemoteCommand/V5",
+            ),
+            (
+                "apiserver_stream_tunnel_requests",
+                "Total number of requests that were handled by the StreamTunnelProxy, which processes streaming \
+                 PortForward/V2",
+            ),
+            (
+                "apiserver_websocket_streaming_requests",
+                "Total number of WebSocket streaming requests (exec/attach/portforward) routed by the API server, \
+                 labeled by subresource and proxy_type.",
+            ),
+        ]
+        .map(|(name, help)| {
+            let family = Family::<Labels, Counter>::default();
+            registry.register(name, help, family.clone());
+            family
+        });
         let results = |name: &str, help: &str, results: [&str; 2], registry: &mut Registry| {
             let family = Family::<Labels, Counter>::default();
             registry.register(name, help, family.clone());
@@ -225,6 +251,9 @@ impl Default for Metrics {
             sizes,
             open,
             watch_events,
+            translated,
+            tunnelled,
+            websockets,
             authentications,
             users,
             authorizations,
@@ -274,6 +303,23 @@ impl Metrics {
             ("version", resource.version.to_string()),
         ];
         self.watch_events.get_or_create(&labels).clone()
+    }
+
+    /// A command over WebSocket ended with this code.
+    pub fn translated(&self, code: u16) {
+        self.translated.get_or_create(&vec![("code", code.to_string())]).inc();
+    }
+
+    /// A port-forward inside a WebSocket was answered with this code.
+    pub fn tunnelled(&self, code: u16) {
+        self.tunnelled.get_or_create(&vec![("code", code.to_string())]).inc();
+    }
+
+    /// A WebSocket is passed on to the kubelet as it is, or not.
+    pub fn websocket(&self, subresource: &str, passed_on: bool) {
+        let how = if passed_on { "proxied_to_kubelet" } else { "translated_at_apiserver" };
+        let labels = vec![("proxy_type", how.to_owned()), ("subresource", subresource.to_owned())];
+        self.websockets.get_or_create(&labels).inc();
     }
 
     /// Somebody proved who they are, or could not.

@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use apimachinery::status::Status;
+use apimachinery::{field::quote, status::Status};
+use bytes::Bytes;
+use client::streaming::{self, Upgraded, websocket};
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::{
@@ -14,10 +17,12 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::server::Body;
+use crate::{response, server::Body};
 
 /// How long a node may take to accept a connection and finish the handshake.
 const CONNECT: Duration = Duration::from_secs(10);
+/// What is read of a kubelet's refusal.
+const LARGEST_ERROR: usize = 64 << 10;
 
 /// Where a request goes: a kubelet's address and port, and path with query there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +82,18 @@ impl Backend {
         {
             parts.headers.insert(header::HOST, host);
         }
-        let mut response = self.send(route, Request::from_parts(parts, body)).await?;
+        let request = Request::from_parts(parts, body);
+        let sent = self.send(route, request).await;
+        let mut response = sent.map_err(|what| self.unreachable(route, client_upgrade.is_some(), &what))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if client_upgrade.is_some() && response.status().as_u16() < 400 {
+                let code = response.status().as_u16();
+                return Err(Status::failure(
+                    500,
+                    "",
+                    format!("invalid upgrade response: status code {code}"),
+                ));
+            }
             clean_response(response.headers_mut());
             return Ok(response.map(|b| b.map_err(Into::into).boxed_unsync()));
         }
@@ -95,21 +110,69 @@ impl Backend {
             let (mut client, mut node) = (TokioIo::new(client), TokioIo::new(node));
             let _ = copy_bidirectional(&mut client, &mut node).await;
         });
-        Ok(response.map(|_| crate::server::body(bytes::Bytes::new())))
+        Ok(response.map(|_| crate::server::body(Bytes::new())))
     }
 
-    async fn send(
+    /// As upstream's proxies answer: the transport's error as it is.
+    fn unreachable(&self, route: &Route, upgrade: bool, what: &str) -> Status {
+        match (upgrade, self.kubelet) {
+            (true, _) => Status::failure(500, "", format!("error dialing backend: {what}")),
+            (false, true) => Status::failure(500, "", format!("Get {}: {what}", quote(&route.url()))),
+            (false, false) => Status::service_unavailable(format!("error trying to reach service: {what}")),
+        }
+    }
+
+    /// Asks a kubelet to switch to SPDY/3.1, offering `protocols`, the best first.
+    ///
+    /// # Errors
+    /// What the transport says.
+    pub(crate) async fn ask_for_spdy(
         &self,
         route: &Route,
-        request: Request<Body>,
-    ) -> Result<Response<hyper::body::Incoming>, Status> {
+        protocols: &[&str],
+    ) -> Result<Response<Incoming>, String> {
+        let mut request = Request::post(&route.path_and_query)
+            .header(header::HOST, route.authority())
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::UPGRADE, streaming::SPDY)
+            .header(header::CONTENT_LENGTH, 0);
+        for protocol in protocols {
+            request = request.header(streaming::PROTOCOL_VERSION, *protocol);
+        }
+        let request = request.body(crate::server::body(Bytes::new())).map_err(|e| e.to_string())?;
+        self.send(route, request).await
+    }
+
+    /// A SPDY connection to a kubelet.
+    ///
+    /// # Errors
+    /// 500 with upstream's words.
+    pub(crate) async fn dial_spdy(
+        &self,
+        route: &Route,
+        protocols: &[&str],
+    ) -> Result<Upgraded<TokioIo<hyper::upgrade::Upgraded>>, Status> {
+        let answer = self.ask_for_spdy(route, protocols).await.map_err(|what| {
+            let url = quote(&route.url());
+            Status::internal(format_args!("error sending request: Post {url}: {what}"))
+        })?;
+        if !has_switched(&answer) {
+            let body = answer.into_body().map_err(Into::into).boxed_unsync();
+            let body = response::read(body, LARGEST_ERROR).await.unwrap_or_default();
+            let why = streaming::upgrade_error(&body);
+            return Err(Status::internal(format_args!("unable to upgrade connection: {why}")));
+        }
+        let protocol = answer.headers().get(streaming::PROTOCOL_VERSION).and_then(|v| v.to_str().ok());
+        let protocol = protocol.map(str::to_owned);
+        let io = hyper::upgrade::on(answer).await;
+        let io = io.map_err(|e| Status::internal(format_args!("unable to upgrade connection: {e}")))?;
+        Ok(Upgraded { io: TokioIo::new(io), protocol })
+    }
+
+    /// One request on a connection of its own.
+    async fn send(&self, route: &Route, request: Request<Body>) -> Result<Response<Incoming>, String> {
         let target = route.authority();
-        let failed = |what: &str| match self.kubelet {
-            // As upstream's proxy answers: the transport's error as a 500 of the API.
-            true => Status::internal(format_args!("error dialing backend: {what}")),
-            false => Status::service_unavailable(format!("error trying to reach service: {what}")),
-        };
-        let name = ServerName::try_from(route.host.clone()).map_err(|e| failed(&e.to_string()))?;
+        let name = ServerName::try_from(route.host.clone()).map_err(|e| e.to_string())?;
         let connect = async {
             let stream = TcpStream::connect(&target).await.map_err(|e| format!("dial tcp {target}: {e}"))?;
             let _ = stream.set_nodelay(true);
@@ -117,21 +180,30 @@ impl Backend {
             let stream = TlsConnector::from(tls).connect(name, stream).await;
             stream.map(|stream| Box::new(stream) as Box<dyn Wire>).map_err(|e| format!("tls: {e}"))
         };
-        let stream = timeout(CONNECT, connect)
-            .await
-            .map_err(|_| failed(&format!("dial tcp {target}: i/o timeout")))?
-            .map_err(|e| failed(&e))?;
+        let late = |_| format!("dial tcp {target}: i/o timeout");
+        let stream = timeout(CONNECT, connect).await.map_err(late)??;
         let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
             .handshake::<_, Body>(TokioIo::new(stream))
             .await
-            .map_err(|e| failed(&e.to_string()))?;
+            .map_err(|e| e.to_string())?;
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(error = %error, "connection to a node ended");
             }
         });
-        sender.send_request(request).await.map_err(|e| failed(&e.to_string()))
+        sender.send_request(request).await.map_err(|e| e.to_string())
     }
+}
+
+/// Whether an answer has switched to SPDY.
+pub(crate) fn has_switched<B>(answer: &Response<B>) -> bool {
+    let header = |name: HeaderName| {
+        let value = answer.headers().get(name).and_then(|v| v.to_str().ok());
+        value.unwrap_or_default().to_ascii_lowercase()
+    };
+    answer.status() == StatusCode::SWITCHING_PROTOCOLS
+        && header(header::CONNECTION).contains("upgrade")
+        && header(header::UPGRADE).contains("spdy/3.1")
 }
 
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -142,6 +214,11 @@ impl Route {
     /// Host and port as they stand in an address.
     pub fn authority(&self) -> String {
         format!("{}:{}", bracketed(&self.host), self.port)
+    }
+
+    /// As it is told in errors.
+    fn url(&self) -> String {
+        format!("https://{}{}", self.authority(), self.path_and_query)
     }
 }
 
@@ -170,13 +247,21 @@ fn clean_request(headers: &mut HeaderMap, upgrade: bool) {
         headers.remove(name);
     }
     headers.remove(header::AUTHORIZATION);
+    // A browser's token is among the protocols of its WebSocket.
+    if headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
+        let protocols = websocket::protocols(headers).join(", ");
+        headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+        if let (false, Ok(protocols)) = (protocols.is_empty(), protocols.parse()) {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocols);
+        }
+    }
     if !upgrade {
         hop_by_hop(headers);
         headers.remove(header::UPGRADE);
     }
 }
 
-fn clean_response(headers: &mut HeaderMap) {
+pub(crate) fn clean_response(headers: &mut HeaderMap) {
     hop_by_hop(headers);
     // Whoever serves the proxied page does not speak for the API server.
     headers.remove(HeaderName::from_static("access-control-allow-origin"));

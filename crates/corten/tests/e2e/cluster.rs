@@ -375,6 +375,16 @@ impl Cluster {
         run(&mut self.command(program, args), input)
     }
 
+    /// Another kubectl, with variables in its environment.
+    pub fn kubectl_in(&self, program: &Path, variables: &[(&str, &str)], args: &[&str], input: &str) -> Said {
+        run(self.command(program, args).envs(variables.iter().copied()), input)
+    }
+
+    /// The same, left running.
+    pub fn background_in(&self, program: &Path, variables: &[(&str, &str)], args: &[&str]) -> Background {
+        Background::start(self.command(program, args).envs(variables.iter().copied()))
+    }
+
     /// kubectl, left running.
     pub fn background(&self, args: &[&str]) -> Background {
         Background::start(&mut self.command(Path::new("kubectl"), args))

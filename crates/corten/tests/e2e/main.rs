@@ -14,3 +14,4 @@ mod lifecycle;
 mod network;
 mod operation;
 mod registry;
+mod streaming;

@@ -109,6 +109,7 @@ pub async fn status(context: &Context, identity: &Identity, old: &NodeStatus) ->
         }),
         node_info: Some(identity.info.clone()),
         images: Some(identity.images.clone()),
+        declared_features: Some(vec![client::streaming::NODE_SPEAKS_WEBSOCKET.to_owned()]),
         ..NodeStatus::default()
     }
 }
