@@ -25,9 +25,11 @@ mod podgc;
 mod pods;
 mod registry;
 mod replicaset;
+mod resourcequota;
 mod rootcacertpublisher;
 mod service_pods;
 mod serviceaccount;
+mod servicecidrs;
 mod tainteviction;
 mod written;
 

@@ -12,7 +12,8 @@ use tokio_util::task::TaskTracker;
 use crate::context::Context;
 use crate::{
     clusterroleaggregation, deployment, endpoint, endpointslice, garbagecollector, namespace, nodeipam,
-    nodelifecycle, podgc, replicaset, rootcacertpublisher, serviceaccount, tainteviction,
+    nodelifecycle, podgc, replicaset, resourcequota, rootcacertpublisher, serviceaccount, servicecidrs,
+    tainteviction,
 };
 
 /// A controller: upstream's name, upstream's older name, its service account in kube-system, and how it begins.
@@ -73,6 +74,24 @@ const ALL: &[Entry] = &[
         start: replicaset::start,
     },
     Entry {
+        name: "resourcequota-controller",
+        alias: "resourcequota",
+        account: "resourcequota-controller",
+        start: resourcequota::start,
+    },
+    Entry {
+        name: "replicationcontroller-controller",
+        alias: "replicationcontroller",
+        account: "replication-controller",
+        start: replicaset::start_old,
+    },
+    Entry {
+        name: "service-cidr-controller",
+        alias: "service-cidr",
+        account: "service-cidrs-controller",
+        start: servicecidrs::start,
+    },
+    Entry {
         name: "node-ipam-controller",
         alias: "nodeipam",
         account: "node-controller",
@@ -123,9 +142,7 @@ const UNBUILT: &[(&str, &str)] = &[
     ("persistentvolume-expander-controller", "persistentvolume-expander"),
     ("persistentvolume-protection-controller", "pv-protection"),
     ("persistentvolumeclaim-protection-controller", "pvc-protection"),
-    ("replicationcontroller-controller", "replicationcontroller"),
     ("resourceclaim-controller", "resource-claim-controller"),
-    ("resourcequota-controller", "resourcequota"),
     ("serviceaccount-token-controller", "serviceaccount-token"),
     ("statefulset-controller", "statefulset"),
     ("token-cleaner-controller", "tokencleaner"),

@@ -1,13 +1,14 @@
-//! Keeps as many pods as each ReplicaSet asks for.
+//! Keeps as many pods as each ReplicaSet asks for, and each ReplicationController, its older form.
 
 mod plan;
+mod replicated;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::apps::v1::{ReplicaSet, ReplicaSetStatus};
-use api::core::v1::Pod;
+use api::core::v1::{Pod, ReplicationController};
 use api::meta::v1::DeleteOptions;
 use apimachinery::labels::Selector;
 use client::{Client, Event, EventType, Key, Recorder, Store, WorkQueue, key_of};
@@ -18,17 +19,28 @@ use crate::error::Doing;
 use crate::expectations::Expectations;
 use crate::{Error, Result, owners, pods};
 use plan::Scale;
+use replicated::Replicated;
 
 const WORKERS: usize = 5;
 
 pub(crate) fn start(context: &Context) {
-    let sets = context.informers.get::<ReplicaSet>();
+    start_for::<ReplicaSet>(context, "replicaset");
+}
+
+/// The same for ReplicationControllers.
+pub(crate) fn start_old(context: &Context) {
+    start_for::<ReplicationController>(context, "replicationmanager");
+}
+
+/// `queue_name` is what its queue is counted under.
+fn start_for<K: Replicated>(context: &Context, queue_name: &'static str) {
+    let sets = context.informers.get::<K>();
     let all_pods = context.informers.get::<Pod>();
     all_pods.store().add_index(owners::INDEX, |pod| vec![owners::index_value(&pod.metadata)]);
     let controller = Arc::new(Controller {
         context: context.clone(),
         client: context.client.clone(),
-        recorder: context.recorder("replicaset-controller"),
+        recorder: context.recorder(K::CONTROLLER),
         sets: sets.store().clone(),
         pods: all_pods.store().clone(),
         queue: WorkQueue::new(),
@@ -44,26 +56,26 @@ pub(crate) fn start(context: &Context) {
     let this = controller.clone();
     all_pods.add_handler(move |event| this.pod_changed(event));
     let queue = controller.queue.clone();
-    context.work("replicaset", &queue, WORKERS, move |key| {
+    context.work(queue_name, &queue, WORKERS, move |key| {
         let controller = controller.clone();
         async move { controller.sync(key).await }
     });
 }
 
-struct Controller {
+struct Controller<K> {
     context: Context,
     client: Client,
     recorder: Recorder,
-    sets: Store<ReplicaSet>,
+    sets: Store<K>,
     pods: Store<Pod>,
     queue: WorkQueue<Key>,
     expectations: Expectations,
 }
 
-impl Controller {
-    /// The ReplicaSet that a pod's controller reference names, if it is still that one.
-    fn owner(&self, pod: &Pod) -> Option<Arc<ReplicaSet>> {
-        let owner = owners::controller_of(&pod.metadata).filter(|owner| owner.kind == "ReplicaSet")?;
+impl<K: Replicated> Controller<K> {
+    /// The set that a pod's controller reference names, if it is still that one.
+    fn owner(&self, pod: &Pod) -> Option<Arc<K>> {
+        let owner = owners::controller_of(&pod.metadata).filter(|owner| owner.kind == K::KIND)?;
         self.sets.get(namespace(pod), &owner.name).filter(|set| uid(&**set) == owner.uid)
     }
 
@@ -97,8 +109,7 @@ impl Controller {
                 match self.owner(new) {
                     Some(set) => {
                         let key = key_of(&*set);
-                        let min_ready =
-                            set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
+                        let min_ready = plan::min_ready(&set.as_set());
                         if !pods::is_ready(old) && pods::is_ready(new) && min_ready > 0 {
                             let wait = Duration::from_secs(u64::try_from(min_ready).unwrap_or_default());
                             self.queue.add_after(key.clone(), wait);
@@ -126,7 +137,7 @@ impl Controller {
             return;
         }
         for set in self.sets.list_namespace(namespace(pod)) {
-            let selector = set_selector(&set);
+            let selector = set_selector(&set.as_set());
             if !selector.is_everything() && selector.matches_map(pod.metadata.labels.as_ref()) {
                 self.queue.add(key_of(&*set));
             }
@@ -134,10 +145,11 @@ impl Controller {
     }
 
     async fn sync(&self, key: Key) -> Result<()> {
-        let Some(set) = self.sets.get_key(&key) else {
+        let Some(owner) = self.sets.get_key(&key) else {
             self.expectations.forget(&key);
             return Ok(());
         };
+        let set = owner.as_set();
         let satisfied = self.expectations.satisfied(&key);
         let selector = set_selector(&set);
         let mut candidates = self.pods.by_index(owners::INDEX, uid(&*set));
@@ -147,24 +159,24 @@ impl Controller {
             .count();
         candidates.extend(self.pods.by_index(owners::INDEX, &owners::orphans(&key.namespace)));
         candidates.retain(|pod| pods::is_active(pod));
-        let active = owners::claim_all(&self.client, &*set, &selector, candidates).await?;
+        let active = owners::claim_all(&self.client, &*owner, &selector, candidates).await?;
         let mut failure = None;
         if satisfied && set.metadata.deletion_timestamp.is_none() {
             let now = self.context.clock.now();
             failure = match plan::scale(&set, &active, &self.related(&set), now) {
                 Scale::Right => None,
-                Scale::Create(number) => self.create(&key, &set, number).await.err(),
-                Scale::Delete(chosen) => self.delete(&key, &set, chosen).await.err(),
+                Scale::Create(number) => self.create(&key, &owner, number).await.err(),
+                Scale::Delete(chosen) => self.delete(&key, &owner, chosen).await.err(),
             };
         }
         let now = self.context.clock.now();
         let text = failure.as_ref().map(failure_text);
-        let status = plan::status(&set, &active, terminating, text.as_deref(), now);
-        let updated = self.write_status(&set, status.clone()).await?;
+        let status = K::of_its(plan::status(&set, &active, terminating, text.as_deref(), now));
+        let updated = self.write_status(&owner, status.clone()).await?;
         if let Some(failure) = failure {
             return Err(failure);
         }
-        let min_ready = updated.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or_default();
+        let min_ready = plan::min_ready(&updated.as_set());
         if min_ready > 0 && status.ready_replicas != status.available_replicas {
             let next = active.iter().filter_map(|pod| pods::available_in(pod, min_ready, now)).min();
             let all = Duration::from_secs(u64::try_from(min_ready).unwrap_or_default());
@@ -181,16 +193,16 @@ impl Controller {
         let siblings = self.sets.list_namespace(namespace(set));
         siblings
             .iter()
-            .filter(|other| owners::controller_of(&other.metadata).is_some_and(|o| o.uid == owner.uid))
+            .filter(|other| owners::controller_of(other.metadata()).is_some_and(|o| o.uid == owner.uid))
             .flat_map(|other| self.pods.by_index(owners::INDEX, uid(&**other)))
             .collect()
     }
 
     /// Makes pods in batches that double while they succeed, so that a set whose pods are refused does not
     /// ask for all of them.
-    async fn create(&self, key: &Key, set: &ReplicaSet, number: usize) -> Result<()> {
+    async fn create(&self, key: &Key, set: &K, number: usize) -> Result<()> {
         self.expectations.expect_creations(key, number);
-        let pod = plan::pod(set);
+        let pod = plan::pod(&set.as_set(), owners::controller_ref(set));
         let mut left = number;
         let mut batch = 1;
         while left > 0 {
@@ -217,13 +229,13 @@ impl Controller {
             }
             if let Some(error) = failed {
                 (0..left).for_each(|_| self.expectations.creation_seen(key));
-                return Err(error).doing(|| format!("creating a pod of ReplicaSet {key}"));
+                return Err(error).doing(|| format!("creating a pod of {} {key}", K::KIND));
             }
         }
         Ok(())
     }
 
-    async fn delete(&self, key: &Key, set: &ReplicaSet, chosen: Vec<Arc<Pod>>) -> Result<()> {
+    async fn delete(&self, key: &Key, set: &K, chosen: Vec<Arc<Pod>>) -> Result<()> {
         let keys: BTreeSet<Key> = chosen.iter().map(|pod| key_of(&**pod)).collect();
         self.expectations.expect_deletions(key, keys);
         let options = DeleteOptions::default();
@@ -248,25 +260,25 @@ impl Controller {
             }
         }
         match failed {
-            Some(error) => Err(error).doing(|| format!("deleting a pod of ReplicaSet {key}")),
+            Some(error) => Err(error).doing(|| format!("deleting a pod of {} {key}", K::KIND)),
             None => Ok(()),
         }
     }
 
-    async fn write_status(&self, set: &ReplicaSet, status: ReplicaSetStatus) -> Result<ReplicaSet> {
-        if set.status.as_ref() == Some(&status) {
+    async fn write_status(&self, set: &K, status: ReplicaSetStatus) -> Result<K> {
+        if set.as_set().status.as_ref() == Some(&status) {
             return Ok(set.clone());
         }
-        let doing = || format!("writing the status of ReplicaSet {}", name(set));
-        let mut wanted = ReplicaSet { status: Some(status), ..set.clone() };
+        let doing = || format!("writing the status of {} {}", K::KIND, name(set));
+        let mut wanted = set.with_status(status);
         match self.client.update_status(&wanted).await {
             Err(error) if error.is_conflict() => {
                 // Only this controller writes the status: an outdated base does not make it wrong.
-                let fresh = self.client.get::<ReplicaSet>(namespace(set), name(set)).await.doing(doing)?;
+                let fresh = self.client.get::<K>(namespace(set), name(set)).await.doing(doing)?;
                 if uid(&fresh) != uid(set) {
-                    return Err(Error::NotYet(format!("ReplicaSet {} is another object by now", name(set))));
+                    return Err(Error::NotYet(format!("{} {} is another object by now", K::KIND, name(set))));
                 }
-                wanted.metadata = fresh.metadata;
+                *wanted.metadata_mut() = fresh.metadata().clone();
                 self.client.update_status(&wanted).await.doing(doing)
             }
             Err(error) if error.is_not_found() => Ok(wanted),

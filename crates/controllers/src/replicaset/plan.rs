@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use api::core::v1::Pod;
-use api::meta::v1::ObjectMeta;
+use api::meta::v1::{ObjectMeta, OwnerReference};
 use jiff::Timestamp;
 
 use crate::context::{name, unless_zero, whole_seconds};
-use crate::{owners, pods};
+use crate::pods;
 
 /// So many pods at most are made or deleted in one sync.
 const BURST: usize = 500;
@@ -49,7 +49,8 @@ pub(crate) fn wanted(rs: &ReplicaSet) -> i32 {
     rs.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
-fn min_ready(rs: &ReplicaSet) -> i32 {
+/// `spec.minReadySeconds`.
+pub(crate) fn min_ready(rs: &ReplicaSet) -> i32 {
     rs.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or_default()
 }
 
@@ -104,7 +105,7 @@ pub(crate) fn status(
 }
 
 /// A pod from the template.
-pub(crate) fn pod(rs: &ReplicaSet) -> Pod {
+pub(crate) fn pod(rs: &ReplicaSet, owner: OwnerReference) -> Pod {
     let template = rs.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
     let meta = template.metadata.unwrap_or_default();
     Pod {
@@ -114,7 +115,7 @@ pub(crate) fn pod(rs: &ReplicaSet) -> Pod {
             labels: meta.labels,
             annotations: meta.annotations,
             finalizers: meta.finalizers,
-            owner_references: Some(vec![owners::controller_ref(rs)]),
+            owner_references: Some(vec![owner]),
             ..ObjectMeta::default()
         },
         spec: template.spec,

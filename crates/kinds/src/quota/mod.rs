@@ -8,6 +8,7 @@
 mod claims;
 mod count;
 mod pods;
+pub mod recount;
 mod services;
 
 use std::borrow::Cow;
