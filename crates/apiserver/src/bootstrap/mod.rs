@@ -23,6 +23,7 @@ use http::Method;
 use serde_json::Value;
 
 use self::reconcile::Change;
+use crate::registry::core::service::{addresses, repair};
 use crate::request::UserInfo;
 use crate::server::ApiServer;
 
@@ -33,7 +34,7 @@ type Reconcile = fn(&Value, &Value) -> Change;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The steps of [`run`], as upstream's post-start hooks: their health checks are named after them.
-pub const HOOKS: [&str; 10] = [
+pub const HOOKS: [&str; 12] = [
     "start-system-namespaces-controller",
     "start-cluster-authentication-info-controller",
     "start-kube-apiserver-identity-lease-controller",
@@ -43,7 +44,9 @@ pub const HOOKS: [&str; 10] = [
     "scheduling/bootstrap-system-priority-classes",
     "priority-and-fairness-config-producer",
     "priority-and-fairness-config-consumer",
+    "start-kubernetes-service-cidr-controller",
     "bootstrap-controller",
+    "start-service-ip-repair-controllers",
 ];
 
 /// Brings everything about, then marks the server ready and leaves tasks behind that keep it so.
@@ -74,10 +77,17 @@ pub async fn run(server: &Arc<ApiServer>) -> Result<(), Status> {
         "start-kube-apiserver-identity-lease-garbage-collector",
     ]);
     keep(server).await?;
-    done(&["bootstrap-controller", "start-cluster-authentication-info-controller"]);
+    done(&[
+        "start-kubernetes-service-cidr-controller",
+        "bootstrap-controller",
+        "start-cluster-authentication-info-controller",
+    ]);
+    repair::once(server).await?;
+    done(&["start-service-ip-repair-controllers"]);
     server.ready.store(true, Ordering::Release);
     tokio::spawn(follow(server.clone(), watches));
     tokio::spawn(presence.keep(server.clone()));
+    tokio::spawn(repair::keep(server.clone()));
     Ok(())
 }
 
@@ -93,6 +103,14 @@ pub async fn leave(server: &Arc<ApiServer>) -> Result<(), Status> {
 /// What must not go or change while the server runs.
 async fn keep(server: &Arc<ApiServer>) -> Result<(), Status> {
     ensure_all(server, system::namespaces(), reconcile::leave).await?;
+    ensure_all(server, system::service_cidr(server), reconcile::service_cidr).await?;
+    if let (Some(object), Some((_, resource))) = (system::ready_service_cidr(server), addresses::resources()) {
+        match write_to(server, resource, "status", Method::PUT, &object).await {
+            // Somebody else was quicker: their write is an event, and we come by again.
+            Err(status) if status.is_conflict() || status.is_not_found() => {}
+            other => other?,
+        }
+    }
     keep_endpoints(server).await?;
     ensure_all(server, system::authentication(server), reconcile::contain).await
 }
@@ -115,6 +133,10 @@ fn watches(server: &ApiServer) -> Vec<WatchStream> {
     ];
     let mut ranges: Vec<KeyRange> =
         whole.into_iter().flatten().filter_map(|r| crate::storage::range(r, "", None).ok()).collect();
+    ranges.extend(
+        addresses::resources()
+            .and_then(|(_, cidrs)| crate::storage::range(cidrs, "", Some(addresses::DEFAULT)).ok()),
+    );
     for (group, plural) in [("", "services"), ("", "endpoints"), ("discovery.k8s.io", "endpointslices")] {
         let range = resource(group, plural)
             .and_then(|r| crate::storage::range(r, "default", Some("kubernetes")).ok());

@@ -33,6 +33,18 @@ pub fn contain(existing: &Value, expected: &Value) -> Change {
     Change::Update(new)
 }
 
+/// A ServiceCIDR of one family may get a second one; all else is somebody's decision.
+pub fn service_cidr(existing: &Value, expected: &Value) -> Change {
+    let list = |object: &Value| object["spec"]["cidrs"].as_array().cloned().unwrap_or_default();
+    let (own, wanted) = (list(existing), list(expected));
+    if own.len() != 1 || wanted.len() != 2 || own.first() != wanted.first() {
+        return Change::Nothing;
+    }
+    let mut new = existing.clone();
+    new["spec"]["cidrs"] = wanted.into();
+    Change::Update(new)
+}
+
 /// As [`contain`]; the family of an EndpointSlice cannot be changed.
 pub fn endpoints(existing: &Value, expected: &Value) -> Change {
     match existing["addressType"] == expected["addressType"] {

@@ -4,6 +4,9 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
+use crate::registry::core::service::Cidr;
+use crate::registry::core::service::addresses::{DEFAULT, cidrs, resources};
+use crate::registry::meta;
 use crate::server::ApiServer;
 
 const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "default"];
@@ -34,6 +37,39 @@ pub fn priority_classes() -> Vec<Value> {
     ]
     .map(one)
     .into()
+}
+
+/// The ServiceCIDR that stands for the ranges in the settings.
+pub fn service_cidr(server: &ApiServer) -> Vec<Value> {
+    let cidrs: Vec<String> = server.settings.service_cidrs.iter().map(Cidr::to_string).collect();
+    if cidrs.is_empty() {
+        return Vec::new();
+    }
+    vec![json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": {"name": DEFAULT},
+        "spec": {"cidrs": cidrs},
+    })]
+}
+
+/// The default ServiceCIDR with its Ready condition, if that is ours to set: nobody has yet, it says what the
+/// settings say, and it is not going (upstream's `controlplane/controller/defaultservicecidr`).
+pub fn ready_service_cidr(server: &ApiServer) -> Option<Value> {
+    let (_, resource) = resources()?;
+    let mut object = server.storage.read(resource, "", DEFAULT).ok().flatten()?;
+    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let said = conditions.iter().find(|condition| condition["type"] == "Ready");
+    let same = cidrs(&object).eq(server.settings.service_cidrs.iter().copied());
+    if said.is_some_and(|ready| ready["status"] != "Unknown") || !same || meta::is_being_deleted(&object) {
+        return None;
+    }
+    let mut conditions: Vec<Value> = conditions.into_iter().filter(|c| c["type"] != "Ready").collect();
+    conditions.push(json!({"type": "Ready", "status": "True", "reason": "",
+        "message": "Kubernetes default Service CIDR is ready",
+        "lastTransitionTime": apimachinery::time::format(server.clock.now())}));
+    object["status"] = json!({ "conditions": conditions });
+    Some(object)
 }
 
 /// The Service by which pods find the API servers. Nothing if we do not know where we are.

@@ -82,7 +82,8 @@ impl Scope<'_> {
             if options.dry_run {
                 return Ok((self.after(last, true), true));
             }
-            match self.server.storage.delete(key.clone(), revision).await? {
+            let beside = (hooks.beside_delete)(&last);
+            match self.server.storage.delete_with(key.clone(), revision, beside).await? {
                 Ok(deleted_at) => {
                     (hooks.after_delete)(self.server, &last);
                     meta::set(&mut last, "resourceVersion", Some(deleted_at.to_string().into()));

@@ -103,7 +103,9 @@ impl Scope<'_> {
     }
 
     fn invalid(&self, name: &str, errors: &[field::Error]) -> Status {
-        Status::invalid(&self.resource.group, &self.resource.kind, name, errors)
+        // The kind as upstream's rules know it: of one group, whatever group it is served in.
+        let group = self.resource.storage.as_ref().map_or(&*self.resource.group, |at| &*at.group);
+        Status::invalid(group, &self.resource.kind, name, errors)
     }
 
     fn attributes<'b>(
@@ -227,21 +229,34 @@ impl Scope<'_> {
         }
     }
 
-    /// The part of a creation that is tried again under another name.
+    /// [`Scope::insert_once`], again when somebody else took at the same moment what was reserved.
     async fn insert(
+        &self,
+        object: Value,
+        generated: bool,
+        options: &WriteOptions,
+    ) -> Result<Outcome, Status> {
+        let hooks = hooks(self.resource);
+        if hooks.reserves {
+            for _ in 0..RACES {
+                if let Some(done) = self.insert_once(object.clone(), generated, options, hooks).await? {
+                    return Ok(done);
+                }
+            }
+        } else if let Some(done) = self.insert_once(object, generated, options, hooks).await? {
+            return Ok(done);
+        }
+        Err(self.conflict("what it needs is taken again and again; please try again"))
+    }
+
+    /// The part of a creation that is tried again under another name. `None` when what was reserved is taken.
+    async fn insert_once(
         &self,
         mut object: Value,
         generated: bool,
         options: &WriteOptions,
-    ) -> Result<Outcome, Status> {
-        if !meta::text(&object, "resourceVersion").is_empty() {
-            // Upstream's store refuses it with a plain error.
-            return Err(Status::failure(
-                500,
-                "",
-                "resourceVersion should not be set on objects to be created",
-            ));
-        }
+        hooks: &super::Hooks,
+    ) -> Result<Option<Outcome>, Status> {
         meta::fill_system_fields(&mut object, self.server.clock.now(), &*self.server.entropy);
         if generated {
             let base = meta::text(&object, "generateName");
@@ -249,7 +264,6 @@ impl Scope<'_> {
             meta::set(&mut object, "name", Some(name.into()));
         }
         conversion::agree(&self.resource.group, &self.resource.kind, &mut object);
-        let hooks = hooks(self.resource);
         let reservation = (hooks.begin_write)(self, &mut object, None, options.dry_run)?;
         strategy::prepare_for_create(self.resource, &mut object, &self.now())?;
         let mut errors = (hooks.faults)(self, &object, None);
@@ -259,6 +273,11 @@ impl Scope<'_> {
         }
         strategy::warnings(self.resource, self.subresource, &object, None, self.warnings);
         self.check(Operation::Create, &object, None, options.dry_run).await?;
+        if meta::text(&object, "resourceVersion").parse().is_ok_and(|version: u64| version != 0) {
+            // Upstream's store refuses it with a plain error.
+            let why = "resourceVersion should not be set on objects to be created";
+            return Err(Status::failure(500, "", why));
+        }
         let name = meta::name(&object).to_owned();
         let key = storage::key(self.resource, self.namespace, &name)?;
         let exists = |existing: Option<&Arc<KeyValue>>| {
@@ -277,17 +296,21 @@ impl Scope<'_> {
         if options.dry_run {
             return match self.server.storage.store().get(&key) {
                 Some(existing) => Err(exists(Some(&existing))),
-                None => Ok(Outcome::Object(object)),
+                None => Ok(Some(Outcome::Object(object))),
             };
         }
+        let beside = reservation.as_ref().map(|r| (hooks.beside_write)(self, &object, r)).transpose()?;
+        let beside = beside.unwrap_or_default();
+        let needs = !beside.create.is_empty();
         let value = storage::encode(self.resource, &mut object)?;
-        match self.server.storage.put(self.resource, key, value, 0).await? {
+        match self.server.storage.put_with(self.resource, key, value, 0, beside).await? {
             Ok(kv) => {
                 if let Some(reservation) = reservation {
                     reservation.commit();
                 }
-                Ok(Outcome::Stored(kv))
+                Ok(Some(Outcome::Stored(kv)))
             }
+            Err(None) if needs => Ok(None),
             Err(existing) => Err(exists(existing.as_ref())),
         }
     }
@@ -424,7 +447,8 @@ impl Scope<'_> {
         self.check(Operation::Update, &new, Some(&old), options.dry_run).await?;
         if meta::deletes_itself(&new, &old) && (hooks.may_delete_on_update)(&new) {
             if !options.dry_run {
-                match self.server.storage.delete(key.clone(), kv.mod_revision).await? {
+                let beside = (hooks.beside_delete)(&old);
+                match self.server.storage.delete_with(key.clone(), kv.mod_revision, beside).await? {
                     Ok(_) => (hooks.after_delete)(self.server, &old),
                     // Gone already: that is what was wanted.
                     Err(None) => {}
@@ -445,7 +469,9 @@ impl Scope<'_> {
             let unchanged = self.server.storage.store().get(key);
             return Ok(unchanged.filter(|now| now.mod_revision == kv.mod_revision).map(Outcome::Stored));
         }
-        match self.server.storage.put(self.resource, key.clone(), value, kv.mod_revision).await? {
+        let beside = reservation.as_ref().map(|r| (hooks.beside_write)(self, &new, r)).transpose()?;
+        let beside = beside.unwrap_or_default();
+        match self.server.storage.put_with(self.resource, key.clone(), value, kv.mod_revision, beside).await? {
             Ok(kv) => {
                 if let Some(reservation) = reservation {
                     reservation.commit();

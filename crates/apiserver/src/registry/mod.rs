@@ -19,6 +19,7 @@ pub mod validate_meta;
 use std::sync::Arc;
 
 use apimachinery::{field::ErrorList, schema::Resource, status::Status};
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -26,6 +27,7 @@ use self::{core::service::Reservation, deletion::Deletion, generic::Scope};
 use crate::{
     handlers::options::{DeleteOptions, WriteOptions},
     server::ApiServer,
+    storage::Beside,
 };
 
 /// What a kind does besides what all do.
@@ -33,6 +35,12 @@ pub struct Hooks {
     /// Before a write of the object itself: `(scope, new, old, dry run)`. What it reserves is given back unless
     /// the write succeeds.
     pub begin_write: BeginWrite,
+    /// `begin_write` may reserve something.
+    pub reserves: bool,
+    /// What is written together with the object, for what was reserved: all of it or none.
+    pub beside_write: BesideWrite,
+    /// What goes together with the object.
+    pub beside_delete: fn(&Value) -> Vec<Bytes>,
     /// Faults that only the server can find, since they depend on other objects: `(scope, new, old)`.
     pub faults: Faults,
     /// An update may not delete an object that this refuses, even if its last finalizer is gone.
@@ -49,11 +57,14 @@ pub struct Hooks {
 
 type PlanDeletion = fn(&Value, &DeleteOptions, Timestamp) -> Option<Deletion>;
 type BeginWrite = fn(&Scope<'_>, &mut Value, Option<&Value>, bool) -> Result<Option<Reservation>, Status>;
-
+type BesideWrite = fn(&Scope<'_>, &Value, &Reservation) -> Result<Beside, Status>;
 type Faults = fn(&Scope<'_>, &Value, Option<&Value>) -> ErrorList;
 
 const NONE: Hooks = Hooks {
     begin_write: |_, _, _, _| Ok(None),
+    reserves: false,
+    beside_write: |_, _, _| Ok(Beside::default()),
+    beside_delete: |_| Vec::new(),
     faults: |_, _, _| ErrorList::new(),
     may_delete_on_update: |_| true,
     after_delete: |_, _| {},
@@ -65,6 +76,9 @@ const NONE: Hooks = Hooks {
 static PLAIN: Hooks = NONE;
 static SERVICES: Hooks = Hooks {
     begin_write: core::service_hooks::begin_write,
+    reserves: true,
+    beside_write: core::service_hooks::beside_write,
+    beside_delete: core::service_hooks::beside_delete,
     after_delete: core::service_hooks::after_delete,
     ..NONE
 };
@@ -132,7 +146,8 @@ pub async fn create_subresource(
 pub fn restore(server: &Arc<ApiServer>) {
     if let Some(services) = api::resource("", "v1", "services") {
         for service in server.storage.read_all(services, "") {
-            server.allocators.restore(&service);
+            let listed = |address: &_| core::service::addresses::is_listed(server, address);
+            server.allocators.restore(&service, listed);
         }
     }
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use apimachinery::status::Status;
 use serde_json::Value;
 
-use super::service::Reservation;
+use super::service::{Reservation, addresses};
 use crate::{registry::generic::Scope, server::ApiServer};
+
+pub use super::service::addresses::{beside_delete, beside_write};
 
 pub fn begin_write(
     scope: &Scope<'_>,
@@ -14,7 +16,7 @@ pub fn begin_write(
     old: Option<&Value>,
     dry_run: bool,
 ) -> Result<Option<Reservation>, Status> {
-    scope.server.allocators.reserve(service, old, dry_run).map(Some)
+    addresses::look(scope.server, |known| scope.server.allocators.reserve(service, old, dry_run, known)).map(Some)
 }
 
 pub fn after_delete(server: &Arc<ApiServer>, service: &Value) {

@@ -1,12 +1,13 @@
 //! `spec.ipFamilyPolicy` and `spec.ipFamilies`, from what the user said and what the cluster has.
 
-use super::{Path, State, Status, Value, family, field, is_headless, json, strings};
+use super::{Path, Status, Value, family, field, is_headless, json, strings};
 
-pub(super) fn fill(state: &State, service: &mut Value, old: Option<&Value>) -> Result<(), Status> {
+/// `families` are those of the cluster, the default one first.
+pub(super) fn fill(families: &[&str], service: &mut Value, old: Option<&Value>) -> Result<(), Status> {
     if service["spec"]["type"] == "ExternalName" {
         return Ok(());
     }
-    let Some(default) = state.addresses.first().map(|(f, ..)| *f) else { return Ok(()) };
+    let Some(default) = families.first().copied() else { return Ok(()) };
     normalize(service, old);
     let headless = is_headless(service);
     let selectorless = service["spec"]["selector"].as_object().is_none_or(|s| s.is_empty());
@@ -64,7 +65,7 @@ pub(super) fn fill(state: &State, service: &mut Value, old: Option<&Value>) -> R
             }
         }
     }
-    let has = |f: &str| state.addresses.iter().any(|(have, ..)| *have == f);
+    let has = |f: &str| families.contains(&f);
     for (index, address) in addresses.iter().enumerate() {
         let Ok(parsed) = address.parse() else { break };
         let own = family(&parsed);
@@ -90,7 +91,7 @@ pub(super) fn fill(state: &State, service: &mut Value, old: Option<&Value>) -> R
             wanted.push(other(&wanted[0]));
         }
     } else {
-        if policy == "RequireDualStack" && state.addresses.len() < 2 {
+        if policy == "RequireDualStack" && families.len() < 2 {
             errors.push(field::Error::invalid(
                 &policy_path,
                 policy.as_str(),
@@ -108,7 +109,7 @@ pub(super) fn fill(state: &State, service: &mut Value, old: Option<&Value>) -> R
         if wanted.is_empty() {
             wanted.push(default.to_owned());
         }
-        if policy != "SingleStack" && wanted.len() == 1 && state.addresses.len() == 2 {
+        if policy != "SingleStack" && wanted.len() == 1 && families.len() == 2 {
             wanted.push(other(&wanted[0]));
         }
     }

@@ -2,12 +2,20 @@
 //!
 //! Rules of upstream's `registry/core/service/storage/alloc.go`. A write first reserves what it needs
 //! ([`Allocators::reserve`]), then goes to the store, then commits; a write that fails gives everything back.
-//! Nothing here is stored: the allocators are rebuilt from the Services at start.
+//!
+//! An address is held by its IPAddress object, which is written and deleted together with its Service, in one
+//! transaction ([`addresses`]): two servers on one store cannot give the same address, and none is left behind.
+//! The ranges are those of the ServiceCIDR objects that are ready. [`repair`] mends what others have done to
+//! these objects, and makes them for Services that are older than they. Node ports are stored nowhere: who holds
+//! which is read from the Services at start.
 
+pub mod addresses;
 mod families;
 mod range;
+pub mod repair;
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -64,16 +72,26 @@ impl Cidr {
         address_of(number(self.address) + 1, self.address.is_ipv6())
     }
 
-    /// The usable addresses: without the first, for IPv4 without the last; of IPv6 at most 65,535.
+    pub fn contains(&self, address: &IpAddr) -> bool {
+        let width: u32 = if self.address.is_ipv4() { 32 } else { 128 };
+        let host_bits = width - u32::from(self.prefix);
+        let network = |address: IpAddr| number(address).checked_shr(host_bits).unwrap_or(0);
+        address.is_ipv4() == self.address.is_ipv4() && network(*address) == network(self.address)
+    }
+
+    /// The usable addresses: without the first, for IPv4 without the last.
     fn range(&self) -> Range {
         let width: u32 = if self.address.is_ipv4() { 32 } else { 128 };
         let host_bits = width - u32::from(self.prefix);
-        let size = if self.address.is_ipv4() {
-            (1u128 << host_bits).saturating_sub(2)
-        } else {
-            1u128.checked_shl(host_bits.min(16)).unwrap_or(0).saturating_sub(1)
-        };
+        let unusable = if self.address.is_ipv4() { 2 } else { 1 };
+        // Upstream counts in 64 bits.
+        let size = 1u128.checked_shl(host_bits.min(64)).unwrap_or(0).saturating_sub(unusable);
         Range::new(number(self.address) + 1, size, static_band(size, 16, 256))
+    }
+
+    /// `IPv4` or `IPv6`.
+    fn family(&self) -> &'static str {
+        family(&self.address)
     }
 }
 
@@ -93,43 +111,63 @@ fn family(address: &IpAddr) -> &'static str {
 }
 
 struct State {
-    /// By family, the cluster's default first.
-    addresses: Vec<(&'static str, Cidr, Range)>,
+    /// Of writes under way.
+    reserved: BTreeSet<IpAddr>,
+    /// Of stored Services that have no IPAddress yet.
+    unlisted: BTreeSet<IpAddr>,
     ports: Range,
 }
 
 /// What all Services of the cluster hold.
 pub struct Allocators {
     state: Mutex<State>,
+    /// The cluster's families, the default one first.
+    families: Vec<&'static str>,
     port_range: (u16, u16),
     entropy: Arc<dyn Entropy>,
+}
+
+/// What an allocation looks at besides what is under way.
+pub struct Addresses<'a> {
+    /// Where addresses may come from, in the order in which they are tried.
+    pub ranges: Vec<Cidr>,
+    /// There is an IPAddress of it.
+    pub listed: &'a dyn Fn(&IpAddr) -> bool,
 }
 
 impl Allocators {
     /// `cidrs`: one range, or one of each family (the first is the default); `ports`: first and last node port.
     pub fn new(cidrs: &[Cidr], ports: (u16, u16), entropy: Arc<dyn Entropy>) -> Self {
         let size = u128::from(ports.1.saturating_sub(ports.0)) + 1;
-        let addresses = cidrs.iter().map(|c| (family(&c.address), *c, c.range())).collect();
         let ports_range = Range::new(ports.0.into(), size, static_band(size, 32, 128));
-        Self { state: Mutex::new(State { addresses, ports: ports_range }), port_range: ports, entropy }
+        let state = State { reserved: BTreeSet::new(), unlisted: BTreeSet::new(), ports: ports_range };
+        let families = cidrs.iter().map(Cidr::family).collect();
+        Self { state: Mutex::new(state), families, port_range: ports, entropy }
     }
 
     /// Takes what a stored Service holds. At start; conflicts among stored Services are left as they are.
-    pub fn restore(&self, service: &Value) {
+    pub fn restore(&self, service: &Value, listed: impl Fn(&IpAddr) -> bool) {
         let mut state = self.lock();
-        for address in held_addresses(service) {
-            for (_, _, range) in state.addresses.iter_mut().filter(|(f, ..)| *f == family(&address)) {
-                let _ = range.take(number(address));
-            }
-        }
+        state.unlisted.extend(held_addresses(service).into_iter().filter(|address| !listed(address)));
         for port in held_ports(service) {
             let _ = state.ports.take(port.into());
         }
     }
 
+    /// The repair has been: addresses that have an IPAddress by now are held by that.
+    pub fn settle(&self, listed: impl Fn(&IpAddr) -> bool) {
+        self.lock().unlisted.retain(|address| !listed(address));
+    }
+
     /// Gives back what a deleted Service held.
     pub fn release(&self, service: &Value) {
-        self.give_back(&held_addresses(service), &held_ports(service));
+        let mut state = self.lock();
+        for address in held_addresses(service) {
+            state.unlisted.remove(&address);
+        }
+        for port in held_ports(service) {
+            state.ports.release(port.into());
+        }
     }
 
     /// Fills in the addresses and node ports of a Service about to be created (`old` none) or updated. With
@@ -142,6 +180,7 @@ impl Allocators {
         service: &mut Value,
         old: Option<&Value>,
         dry_run: bool,
+        known: &Addresses<'_>,
     ) -> Result<Reservation, Status> {
         let mut reservation = Reservation {
             allocators: self.clone(),
@@ -152,8 +191,8 @@ impl Allocators {
             obsolete_ports: Vec::new(),
         };
         let mut state = self.lock();
-        families::fill(&state, service, old)?;
-        self.addresses(&mut state, service, old, &mut reservation)?;
+        families::fill(&self.families, service, old)?;
+        self.addresses(&mut state, service, old, &mut reservation, known)?;
         self.ports(&mut state, service, old, &mut reservation)?;
         drop(state);
         Ok(reservation)
@@ -165,6 +204,7 @@ impl Allocators {
         service: &mut Value,
         old: Option<&Value>,
         reservation: &mut Reservation,
+        known: &Addresses<'_>,
     ) -> Result<(), Status> {
         let external = |s: &Value| s["spec"]["type"] == "ExternalName";
         if let Some(old) = old {
@@ -187,9 +227,9 @@ impl Allocators {
         let shown = service["spec"]["clusterIPs"].clone();
         for (index, wanted_family) in families.iter().enumerate() {
             let wanted = addresses.get(index).cloned().unwrap_or_default();
-            let Some((_, cidr, range)) = state.addresses.iter_mut().find(|(f, ..)| f == wanted_family) else {
+            if !self.families.contains(&wanted_family.as_str()) {
                 continue;
-            };
+            }
             if !wanted.is_empty() {
                 let address: IpAddr = wanted.parse().map_err(|_| {
                     Status::internal(format_args!("failed to parse service IP {}", field::quote(&wanted)))
@@ -197,40 +237,46 @@ impl Allocators {
                 if kept.contains(&address) {
                     continue;
                 }
-                let taken = match (reservation.dry_run, range.contains(number(address))) {
-                    (true, true) => Ok(()),
-                    (true, false) => Err(Unavailable::OutOfRange),
-                    (false, _) => range.take(number(address)),
+                let taken = match known.ranges.iter().find(|cidr| cidr.contains(&address)) {
+                    None => Err("the provided network does not match the current range".to_owned()),
+                    Some(cidr) if !cidr.range().contains(number(address)) => Err(format!(
+                        "the provided IP ({address}) is not in the valid range. The range of valid IPs is {cidr}"
+                    )),
+                    Some(_) if reservation.dry_run => Ok(()),
+                    Some(_) if state.is_taken(&address, known) => {
+                        Err("provided IP is already allocated".into())
+                    }
+                    Some(_) => Ok(()),
                 };
                 taken.map_err(|why| {
-                    let why = match why {
-                        Unavailable::OutOfRange => format!(
-                            "the provided IP ({address}) is not in the valid range. The range of valid IPs is {cidr}"
-                        ),
-                        Unavailable::Allocated => "provided IP is already allocated".into(),
-                        Unavailable::Full => "range is full".into(),
-                    };
                     invalid_addresses(service, &shown, format!("failed to allocate IP {wanted}: {why}"))
                 })?;
                 if !reservation.dry_run {
+                    state.reserved.insert(address);
                     reservation.addresses.push(address);
                 }
                 continue;
             }
-            let address = if reservation.dry_run {
-                cidr.address
-            } else {
-                let taken = range.take_next(&*self.entropy).map_err(|why| {
-                    let name = service["metadata"]["name"].as_str().unwrap_or_default();
-                    Status::internal(format_args!(
-                        "failed to allocate a serviceIP for Service {}: {why}",
-                        field::quote(name)
-                    ))
-                })?;
-                let address = address_of(taken, cidr.address.is_ipv6());
-                reservation.addresses.push(address);
-                address
+            let mut ranges = known.ranges.iter().filter(|cidr| cidr.family() == wanted_family);
+            let v6 = wanted_family == "IPv6";
+            let found = match reservation.dry_run {
+                true => ranges.next().map(|cidr| cidr.address),
+                false => ranges.find_map(|cidr| {
+                    let taken = |number| state.is_taken(&address_of(number, v6), known);
+                    Some(address_of(cidr.range().free(&*self.entropy, taken)?, v6))
+                }),
             };
+            let address = found.ok_or_else(|| {
+                Status::internal(format_args!(
+                    "failed to allocate a serviceIP for Service {}: {}",
+                    field::quote(service["metadata"]["name"].as_str().unwrap_or_default()),
+                    Unavailable::Full
+                ))
+            })?;
+            if !reservation.dry_run {
+                state.reserved.insert(address);
+                reservation.addresses.push(address);
+            }
             if addresses.len() <= index {
                 addresses.resize(index + 1, String::new());
             }
@@ -362,9 +408,7 @@ impl Allocators {
     fn give_back(&self, addresses: &[IpAddr], ports: &[u16]) {
         let mut state = self.lock();
         for address in addresses {
-            for (_, _, range) in state.addresses.iter_mut().filter(|(f, ..)| *f == family(address)) {
-                range.release(number(*address));
-            }
+            state.reserved.remove(address);
         }
         for port in ports {
             state.ports.release((*port).into());
@@ -373,6 +417,12 @@ impl Allocators {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_taken(&self, address: &IpAddr, known: &Addresses<'_>) -> bool {
+        self.reserved.contains(address) || self.unlisted.contains(address) || (known.listed)(address)
     }
 }
 
@@ -388,13 +438,24 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    /// Addresses that this write takes and gives up.
+    pub fn changes(&self) -> (&[IpAddr], &[IpAddr]) {
+        if self.dry_run { (&[], &[]) } else { (&self.addresses, &self.obsolete_addresses) }
+    }
+
     /// The write stands: keep what was reserved and give back what the old Service no longer needs.
     pub fn commit(mut self) {
-        self.addresses.clear();
         self.ports.clear();
         if !self.dry_run {
-            self.allocators.give_back(&self.obsolete_addresses, &self.obsolete_ports);
+            let mut state = self.allocators.lock();
+            for address in &self.obsolete_addresses {
+                state.unlisted.remove(address);
+            }
+            for port in &self.obsolete_ports {
+                state.ports.release((*port).into());
+            }
         }
+        // The addresses are held by their objects now; dropping this lets go of them.
     }
 }
 

@@ -46,42 +46,26 @@ impl Range {
     }
 
     pub fn take_next(&mut self, entropy: &dyn Entropy) -> Result<u128, Unavailable> {
-        let upper = (self.base + self.offset, self.base + self.size);
-        let lower = (self.base, self.base + self.offset);
-        for (low, high) in [upper, lower] {
-            if let Some(number) = self.free_in(low, high, entropy) {
-                self.taken.insert(number);
-                return Ok(number);
-            }
-        }
-        Err(Unavailable::Full)
+        let number = self.free(entropy, |number| self.taken.contains(&number)).ok_or(Unavailable::Full)?;
+        self.taken.insert(number);
+        Ok(number)
+    }
+
+    /// A number that is not taken: from a random place in the upper part on, then likewise in the lower.
+    pub fn free(&self, entropy: &dyn Entropy, taken: impl Fn(u128) -> bool) -> Option<u128> {
+        let middle = self.base + self.offset;
+        let parts = [(middle, self.base + self.size), (self.base, middle)];
+        parts.into_iter().filter(|(low, high)| low < high).find_map(|(low, high)| {
+            let mut bytes = [0; 16];
+            entropy.fill(&mut bytes);
+            let start = low + u128::from_le_bytes(bytes) % (high - low);
+            (start..high).chain(low..start).find(|number| !taken(*number))
+        })
     }
 
     pub fn release(&mut self, number: u128) {
         self.taken.remove(&number);
     }
-
-    /// A free number in `low..high`, from a random place on, wrapping around.
-    fn free_in(&self, low: u128, high: u128, entropy: &dyn Entropy) -> Option<u128> {
-        if low >= high {
-            return None;
-        }
-        let mut bytes = [0; 16];
-        entropy.fill(&mut bytes);
-        let start = low + u128::from_le_bytes(bytes) % (high - low);
-        first_free(&self.taken, start, high).or_else(|| first_free(&self.taken, low, start))
-    }
-}
-
-fn first_free(taken: &BTreeSet<u128>, low: u128, high: u128) -> Option<u128> {
-    let mut candidate = low;
-    for &number in taken.range(low..high) {
-        if number != candidate {
-            break;
-        }
-        candidate += 1;
-    }
-    (candidate < high).then_some(candidate)
 }
 
 /// How many of `size` numbers are kept back: one in `step`, at least 16, at most `max`; none of a small range.

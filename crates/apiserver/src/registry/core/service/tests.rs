@@ -10,9 +10,42 @@ impl Entropy for Counter {
     }
 }
 
-fn allocators(cidrs: &[&str]) -> Arc<Allocators> {
-    let cidrs: Vec<Cidr> = cidrs.iter().map(|c| c.parse().unwrap()).collect();
-    Arc::new(Allocators::new(&cidrs, (30000, 30003), Arc::new(Counter(0.into()))))
+fn allocators(cidrs: &[&str]) -> World {
+    let ranges: Vec<Cidr> = cidrs.iter().map(|c| c.parse().unwrap()).collect();
+    let allocators = Arc::new(Allocators::new(&ranges, (30000, 30003), Arc::new(Counter(0.into()))));
+    World { allocators, ranges, listed: Mutex::default() }
+}
+
+/// Allocators with the objects that a store would hold.
+struct World {
+    allocators: Arc<Allocators>,
+    ranges: Vec<Cidr>,
+    listed: Mutex<BTreeSet<IpAddr>>,
+}
+
+impl World {
+    /// As a write: reserves, writes the objects if it is to stand, and commits.
+    fn write(&self, s: &mut Value, old: Option<&Value>, dry_run: bool, stands: bool) -> Result<(), Status> {
+        let listed = |address: &IpAddr| self.listed.lock().unwrap().contains(address);
+        let known = Addresses { ranges: self.ranges.clone(), listed: &listed };
+        let reservation = self.allocators.reserve(s, old, dry_run, &known)?;
+        if stands {
+            let (taken, given_up) = reservation.changes();
+            let mut listed = self.listed.lock().unwrap();
+            listed.extend(taken);
+            given_up.iter().for_each(|address| drop(listed.remove(address)));
+            drop(listed);
+            reservation.commit();
+        }
+        Ok(())
+    }
+
+    fn release(&self, s: &Value) {
+        for address in held_addresses(s) {
+            self.listed.lock().unwrap().remove(&address);
+        }
+        self.allocators.release(s);
+    }
 }
 
 fn service(spec: Value) -> Value {
@@ -20,9 +53,9 @@ fn service(spec: Value) -> Value {
 }
 
 /// Reserves and commits; the spec, or the message.
-fn create(a: &Arc<Allocators>, spec: Value) -> Result<Value, String> {
+fn create(a: &World, spec: Value) -> Result<Value, String> {
     let mut s = service(spec);
-    a.reserve(&mut s, None, false).map_err(|e| e.message)?.commit();
+    a.write(&mut s, None, false, true).map_err(|e| e.message)?;
     Ok(s["spec"].take())
 }
 
@@ -56,7 +89,11 @@ fn addresses() {
         ),
         (
             json!({"type": "ClusterIP", "clusterIP": "10.1.0.5"}),
-            r#"Service "s" is invalid: spec.clusterIPs: Invalid value: ["10.1.0.5"]: failed to allocate IP 10.1.0.5: the provided IP (10.1.0.5) is not in the valid range. The range of valid IPs is 10.0.0.0/29"#,
+            r#"Service "s" is invalid: spec.clusterIPs: Invalid value: ["10.1.0.5"]: failed to allocate IP 10.1.0.5: the provided network does not match the current range"#,
+        ),
+        (
+            json!({"type": "ClusterIP", "clusterIP": "10.0.0.7"}),
+            r#"Service "s" is invalid: spec.clusterIPs: Invalid value: ["10.0.0.7"]: failed to allocate IP 10.0.0.7: the provided IP (10.0.0.7) is not in the valid range. The range of valid IPs is 10.0.0.0/29"#,
         ),
         (
             json!({"type": "ClusterIP", "ipFamilyPolicy": "RequireDualStack"}),
@@ -85,9 +122,9 @@ fn an_uncommitted_reservation_goes_back() {
     let a = allocators(&["10.0.0.0/30"]);
     for _ in 0..5 {
         let mut s = service(json!({"type": "NodePort", "ports": [{"port": 1}]}));
-        let _ = a.reserve(&mut s, None, false).unwrap();
+        a.write(&mut s, None, false, false).unwrap();
         let mut s = service(json!({"type": "NodePort", "ports": [{"port": 1}]}));
-        a.reserve(&mut s, None, true).unwrap().commit();
+        a.write(&mut s, None, true, true).unwrap();
     }
 }
 
@@ -125,6 +162,25 @@ fn node_ports() {
     for port in new["spec"]["ports"].as_array_mut().unwrap() {
         port.as_object_mut().unwrap().remove("nodePort");
     }
-    a.reserve(&mut new, Some(&old), false).unwrap().commit();
+    a.write(&mut new, Some(&old), false, true).unwrap();
     create(&a, ports(json!([{"port": 80, "nodePort": taken}]))).unwrap();
+}
+
+/// A second range serves when the first is full; Services from before there were IPAddresses keep theirs.
+#[test]
+fn several_ranges() {
+    let mut a = allocators(&["10.0.0.0/30"]);
+    a.ranges.push("10.0.1.0/30".parse().unwrap());
+    a.allocators.restore(&service(json!({"clusterIPs": ["10.0.0.2"]})), |_| false);
+    let mut given: Vec<String> =
+        (0..3).map(|_| create(&a, json!({})).unwrap()["clusterIP"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(given[0], "10.0.0.1");
+    given.sort();
+    assert_eq!(given, ["10.0.0.1", "10.0.1.1", "10.0.1.2"]);
+    assert!(create(&a, json!({})).is_err());
+    a.listed.lock().unwrap().insert("10.0.0.2".parse().unwrap());
+    a.allocators.settle(|address| a.listed.lock().unwrap().contains(address));
+    assert!(create(&a, json!({"clusterIP": "10.0.0.2"})).is_err());
+    a.release(&service(json!({"clusterIPs": ["10.0.0.2"]})));
+    assert_eq!(create(&a, json!({})).unwrap()["clusterIP"], "10.0.0.2");
 }
