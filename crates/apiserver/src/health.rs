@@ -84,7 +84,7 @@ pub fn handle(
     }
     names.iter().find(|known| *known == name)?;
     Some(match check(server, root, name) {
-        Ok(()) => plain(200, "ok".into()),
+        Ok(()) => single("ok"),
         Err(why) => response::text(500, &format!("internal server error: {why}")),
     })
 }
@@ -123,6 +123,11 @@ fn all(server: &ApiServer, root: &str, names: &[String], query: &Query) -> Respo
         None => plain(200, "ok".into()),
         Some(_) => plain(200, format!("{out}{root} check passed\n")),
     }
+}
+
+/// One check by itself.
+fn single(text: &'static str) -> Response<Body> {
+    response::bytes(200, "text/plain; charset=utf-8", text)
 }
 
 fn plain(code: u16, text: String) -> Response<Body> {

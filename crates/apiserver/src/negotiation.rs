@@ -56,6 +56,53 @@ const MEDIA_TYPES: &str = "application/json, application/yaml, application/vnd.k
 const STREAM_MEDIA_TYPES: &str =
     "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
 
+/// What a path's routes say that they answer with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    Object,
+    /// Or a watch.
+    List,
+    /// A log.
+    Text,
+    /// Whatever somebody else sends.
+    Anything,
+    /// JSON and nothing else.
+    Json,
+}
+
+/// A first look at `Accept`, before the best form is looked for: one of its media types must be the route's, letter
+/// by letter (upstream's go-restful).
+///
+/// # Errors
+/// 406.
+pub fn route(headers: &HeaderMap, route: Route) -> Result<(), Status> {
+    const FORMS: [&str; 6] = [
+        "text/plain",
+        "application/json",
+        "application/yaml",
+        PROTOBUF,
+        "application/json;stream=watch",
+        "application/vnd.kubernetes.protobuf;stream=watch",
+    ];
+    let forms = match route {
+        Route::Object => &FORMS[1..4],
+        Route::List => &FORMS[1..],
+        Route::Text => &FORMS[..4],
+        Route::Json => &FORMS[1..2],
+        Route::Anything => return Ok(()),
+    };
+    let accept = accept_header(headers);
+    let fits = |clause: &str| {
+        let media_type = clause.split(';').next().unwrap_or_default().trim();
+        media_type == "*/*" || forms.contains(&media_type)
+    };
+    if accept.is_empty() || accept.split(',').any(fits) {
+        return Ok(());
+    }
+    let text = format!("406: Not Acceptable\n\nAvailable representations: {}", forms.join(", "));
+    Err(Status::generic_server_response(406, "", ("", "", ""), &text, 0, false))
+}
+
 /// The form of an answer that is not a stream. 406 if the client takes nothing that we have.
 pub fn output(headers: &HeaderMap, query: &Query) -> Result<Output, Status> {
     chosen(headers, query, |_| true)
@@ -86,6 +133,11 @@ pub fn stream(headers: &HeaderMap) -> Result<Output, Status> {
     }
 }
 
+/// JSON, whatever the client takes.
+pub fn json(headers: &HeaderMap, query: &Query) -> Output {
+    Output { pretty: pretty(headers, query), ..Output::JSON }
+}
+
 /// The form of an error's body: never fails, JSON when nothing fits.
 pub fn for_error(headers: &HeaderMap, query: &Query) -> Output {
     let format = negotiate(&accept_header(headers)).map_or(Format::Json, |(format, ..)| format);
@@ -95,7 +147,10 @@ pub fn for_error(headers: &HeaderMap, query: &Query) -> Output {
 /// The form of a request's body; none given means JSON. 415 for anything else.
 pub fn input(headers: &HeaderMap) -> Result<Format, Status> {
     let raw = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    // A parameter is a name and a value.
+    let sound = raw.split(';').skip(1).all(|p| p.trim().is_empty() || p.contains('='));
     match media_type(raw).as_str() {
+        _ if !sound => Err(unsupported_media_type(&[MEDIA_TYPES])),
         "" | "application/json" => Ok(Format::Json),
         "application/yaml" => Ok(Format::Yaml),
         PROTOBUF => Ok(Format::Protobuf),

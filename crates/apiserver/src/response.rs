@@ -89,6 +89,16 @@ pub fn not_found() -> Response<Body> {
     text(404, "404 page not found")
 }
 
+/// Upstream's answer to a path that no route of a served version fits.
+pub fn no_route() -> Status {
+    Status::generic_server_response(404, "", ("", "", ""), "", 0, false)
+}
+
+/// Upstream's answer to a method that a path's routes do not take.
+pub fn wrong_method() -> Status {
+    Status::generic_server_response(405, "", ("", "", ""), "405: Method Not Allowed", 0, false)
+}
+
 /// An object or list as the answer.
 pub fn value(code: u16, value: &Value, output: Output) -> Response<Body> {
     json_text(code, serde_json::to_vec(value).unwrap_or_default().into(), output)

@@ -171,7 +171,9 @@ async fn what_the_server_says_of_itself() {
     }
     for path in ["/apis/none", "/apis/apps/v9", "/api/v9", "/nothing"] {
         let answer = world.get(path).await;
-        assert_eq!((answer.code, answer.text.as_str()), (404, "404 page not found\n"), "{path}");
+        // Below what is served a route is looked for; elsewhere nobody is asked.
+        let status = matches!(path, "/apis/apps/v9" | "/api/v9");
+        assert_eq!((answer.code, answer.text == "404 page not found\n"), (404, !status), "{path}");
     }
     let open_id = world.get("/.well-known/openid-configuration").await.ok();
     assert_eq!(open_id["jwks_uri"], "https://192.0.2.7:6443/openid/v1/jwks");

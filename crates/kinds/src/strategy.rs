@@ -54,6 +54,8 @@ pub struct Strategy {
     /// pointer that each reads (several with `|` between them: the first that is not empty) and the value of an
     /// absent one.
     pub selectable: &'static [(&'static str, &'static str, &'static str)],
+    /// What is said of another field, with the field for `{}` or, quoted, for `{:?}`.
+    pub unknown_field: &'static str,
     pub garbage_collection: GarbageCollection,
     /// A deletion that is done answers with the object instead of a Status.
     pub returns_deleted: bool,
@@ -74,6 +76,7 @@ pub const GENERIC: Strategy = Strategy {
     allow_create_on_update: false,
     allow_unconditional_update: true,
     selectable: &[],
+    unknown_field: "field label not supported: {}",
     garbage_collection: GarbageCollection::Background,
     returns_deleted: false,
 };

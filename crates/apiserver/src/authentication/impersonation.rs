@@ -70,11 +70,31 @@ fn wanted(headers: &HeaderMap) -> Result<Option<UserInfo>, Status> {
     }
     match only_name(&wanted) && wanted.name.is_empty() {
         true => Ok(None),
-        false if wanted.name.is_empty() => {
-            Err(Status::bad_request("requested impersonation without impersonating a user name"))
-        }
+        false if wanted.name.is_empty() => Err(Status::bad_request(format!(
+            "requested {} without impersonating a user name",
+            shown(&wanted)
+        ))),
         false => Ok(Some(wanted)),
     }
+}
+
+/// A user as upstream shows one (`%#v`).
+fn shown(user: &UserInfo) -> String {
+    let list = |values: &[String]| {
+        let values: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();
+        format!("[]string{{{}}}", values.join(", "))
+    };
+    let groups = if user.groups.is_empty() { "[]string(nil)".to_owned() } else { list(&user.groups) };
+    let extra: Vec<String> =
+        user.extra.iter().map(|(key, values)| format!("{key:?}:{}", list(values))).collect();
+    let extra = match extra.is_empty() {
+        true => "(nil)".to_owned(),
+        false => format!("{{{}}}", extra.join(", ")),
+    };
+    let (name, uid) = (&user.name, &user.uid);
+    format!(
+        "&user.DefaultInfo{{Name:{name:?}, UID:{uid:?}, Groups:{groups}, Extra:map[string][]string{extra}}}"
+    )
 }
 
 fn only_name(user: &UserInfo) -> bool {

@@ -33,8 +33,9 @@ impl Tokens {
                 return Err(Error::EmptyToken(i + 1));
             }
             let groups: Vec<&str> = match rest.first() {
-                Some(groups) if !groups.is_empty() => groups.split(',').collect(),
-                _ => Vec::new(),
+                // An empty column is one group without a name, to upstream too.
+                Some(groups) => groups.split(',').collect(),
+                None => Vec::new(),
             };
             let user = UserInfo { uid: uid.clone(), ..UserInfo::new(name, &groups) };
             tokens.insert(token.clone(), authenticated(user));

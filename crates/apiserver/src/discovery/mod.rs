@@ -6,6 +6,7 @@
 mod aggregated;
 mod legacy;
 
+use apimachinery::status::Status;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
@@ -27,19 +28,21 @@ pub fn handle(
     query: &Query,
     request: &Request<Body>,
 ) -> Option<Response<Body>> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return None;
-    }
     let path = info.path.strip_suffix('/').unwrap_or(&info.path);
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     let headers = request.headers();
     let served = &server.served;
+    let refused = |status: &Status| Some(response::status(status, negotiation::for_error(headers, query)));
+    // Routes take GET and nothing else; the lists of groups take any method.
+    let routed = !matches!(parts.as_slice(), [] | ["apis"] | ["apis", _]);
+    let is_get = *request.method() == Method::GET;
     let mut document = match parts.as_slice() {
         [] => json!({ "paths": paths(server) }),
         ["version"] => version(),
         ["api"] | ["apis"] => {
             let core = parts == ["api"];
             match wanted(headers) {
+                Form::Aggregated(_) if core && !is_get => return refused(&response::wrong_method()),
                 Form::Aggregated(format) => return Some(aggregated::answer(core, served, format, headers)),
                 Form::Legacy if core => legacy::versions(server),
                 Form::Legacy => legacy::groups(served),
@@ -48,13 +51,27 @@ pub fn handle(
         ["api", "v1"] => legacy::resources(served, "", "v1")?,
         ["apis", group] => legacy::group(served, group)?,
         ["apis", group, version] => legacy::resources(served, group, version)?,
-        [".well-known", "openid-configuration"] => return open_id(server, headers),
-        ["openid", "v1", "jwks"] => {
+        [".well-known", "openid-configuration"] if is_get => return open_id(server, headers),
+        ["openid", "v1", "jwks"] if is_get => {
             let keys = issuer::jwks(server.authenticator.service_accounts()?);
             return Some(public(issuer::JWKS_MEDIA_TYPE, &keys));
         }
+        [".well-known", "openid-configuration"] | ["openid", "v1", "jwks"] => {
+            return refused(&response::wrong_method());
+        }
         _ => return None,
     };
+    if routed {
+        let only_json = parts == ["version"];
+        let forms = if only_json { negotiation::Route::Json } else { negotiation::Route::Object };
+        let checked = if is_get { negotiation::route(headers, forms) } else { Err(response::wrong_method()) };
+        if let Err(status) = checked {
+            return refused(&status);
+        }
+        if only_json {
+            return Some(response::value(200, &document, negotiation::json(headers, query)));
+        }
+    }
     Some(match negotiation::output(headers, query) {
         Ok(output) => {
             if output.format == Format::Protobuf && document.get("apiVersion").is_none() {

@@ -12,10 +12,11 @@ pub(super) async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>
     negotiation::input(&call.headers)?;
     let bytes = body::read(call, body).await?;
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
-    let object = call.decode(&bytes, call.expected()?, options.field_validation)?;
+    let mut object = call.decode(&bytes, call.expected()?, options.field_validation)?;
     let name = meta::name(&object).to_owned();
     let scope = call.scope_of(&name);
     if call.resource.storage.is_none() {
+        scope.manage_fields(None, &mut object, &options);
         let answer = registry::create_virtual(&scope, object, &options).await?;
         return call.respond_value(201, answer, output);
     }

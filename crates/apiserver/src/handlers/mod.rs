@@ -28,6 +28,7 @@ use http::{HeaderMap, Method, Request, Response, header};
 use hyper::upgrade::OnUpgrade;
 
 use crate::{
+    negotiation,
     registry::generic::{Scope, Warnings},
     request::{Query, RequestInfo, UserInfo},
     response,
@@ -93,41 +94,49 @@ pub(crate) async fn resource(
 ) -> Result<Response<Body>, Status> {
     let found = api::resource(&info.api_group, &info.api_version, &info.resource);
     let found = found.filter(|r| server.served.has(r));
-    let Some(resource) = found else { return Ok(response::not_found()) };
+    let Some(resource) = found else {
+        // Under a served group somebody looked for a route, under no group nobody did.
+        let known = info.api_group.is_empty() || server.served.iter().any(|r| *r.group == *info.api_group);
+        return if known { Err(response::no_route()) } else { Ok(response::not_found()) };
+    };
     let subresource = match &*info.subresource {
         "" => None,
         name => match resource.subresource(name) {
             Some(found) => Some(found),
-            None => return Ok(response::not_found()),
+            None => return Err(response::no_route()),
         },
     };
     if !path_exists(resource, info) {
-        return Ok(response::not_found());
+        return Err(response::no_route());
     }
     let verbs = subresource.map_or(&resource.verbs, |s| &s.verbs);
     // What is proxied may be asked with any of these; OPTIONS is no verb of ours.
     let proxied = &*info.subresource == "proxy" && *request.method() == http::Method::OPTIONS;
     let named = info.parts.len() > 1;
+    let everywhere = resource.namespaced && info.namespace.is_empty();
     let misplaced = match &*info.verb {
-        "create" => named && subresource.is_none(),
+        "create" => named && subresource.is_none() || everywhere,
         "update" | "patch" => !named,
-        _ => false,
+        "deletecollection" => everywhere,
+        // Routes are there for GET, and HEAD is another method to them.
+        _ => *request.method() == Method::HEAD && info.subresource != "proxy",
     };
     if !proxied && (misplaced || !verbs.iter().any(|verb| *verb == info.verb)) {
-        return Err(Status::generic_server_response(
-            405,
-            "",
-            ("", "", ""),
-            "405: Method Not Allowed",
-            0,
-            false,
-        ));
+        return Err(response::wrong_method());
+    }
+    if info.subresource != "proxy" {
+        negotiation::route(request.headers(), streams(info))?;
     }
     let (mut parts, body) = request.into_parts();
     let connects = matches!(&*info.subresource, "log" | "exec" | "attach" | "portforward" | "proxy");
     let headers = if connects { parts.headers.clone() } else { std::mem::take(&mut parts.headers) };
     let method = parts.method.clone();
     let warnings = Warnings::default();
+    if let Some((.., said)) = DEPRECATED.iter().find(|(group, version, kind, _)| {
+        *resource.group == **group && *resource.version == **version && *resource.kind == **kind
+    }) {
+        warnings.add(*said);
+    }
     let call = Call { server, user, info, query, headers, method, resource, subresource, warnings };
     if connects {
         return connect::connect(&call, Request::from_parts(parts, body)).await;
@@ -160,7 +169,7 @@ pub(crate) async fn resource(
         let response = match &mut response {
             Ok(response) => response,
             Err(status) => {
-                let output = crate::negotiation::for_error(&call.headers, query);
+                let output = negotiation::for_error(&call.headers, query);
                 response = Ok(response::status(status, output));
                 match &mut response {
                     Ok(response) => response,
@@ -173,6 +182,22 @@ pub(crate) async fn resource(
     response
 }
 
+/// Versions of kinds that are on their way out, and what every request for them is told.
+const DEPRECATED: [(&str, &str, &str, &str); 2] = [
+    ("", "v1", "ComponentStatus", "v1 ComponentStatus is deprecated in v1.19+"),
+    ("", "v1", "Endpoints", "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+];
+
+/// The forms that a path's answers may have besides the usual ones.
+fn streams(info: &RequestInfo) -> negotiation::Route {
+    match (&*info.verb, &*info.subresource) {
+        (_, "exec" | "attach" | "portforward" | "proxy") => negotiation::Route::Anything,
+        (_, "log") => negotiation::Route::Text,
+        ("list" | "watch", _) => negotiation::Route::List,
+        _ => negotiation::Route::Object,
+    }
+}
+
 /// Upstream registers these paths and no others.
 fn path_exists(resource: &Resource, info: &RequestInfo) -> bool {
     let proxies = matches!(&*info.subresource, "proxy");
@@ -180,10 +205,12 @@ fn path_exists(resource: &Resource, info: &RequestInfo) -> bool {
         return false;
     }
     // `/api/v1/namespaces/x` names the object x, not a namespace for it.
-    let in_namespace =
-        !(info.namespace.is_empty() || resource.plural == "namespaces" && resource.group.is_empty());
+    let itself = resource.plural == "namespaces"
+        && resource.group.is_empty()
+        && info.parts.get(1).is_some_and(|name| *name == info.namespace);
+    let in_namespace = !info.namespace.is_empty() && !itself;
     match (resource.namespaced, in_namespace) {
-        (true, false) => info.parts.len() == 1 && matches!(&*info.verb, "list" | "watch"),
+        (true, false) => info.parts.len() == 1 && resource.has_verb("list"),
         (false, true) => false,
         _ => true,
     }

@@ -189,6 +189,9 @@ impl ListOptions {
         let match_path = Path::new("resourceVersionMatch");
         let mut forbid = |path: &Path<'_>, why: &str| errors.push(field::Error::forbidden(path, why));
         if watch {
+            if !continue_token.is_empty() && matching.is_empty() {
+                forbid(&match_path, "resourceVersionMatch is forbidden when continue is provided");
+            }
             if send.is_some() && matching != "NotOlderThan" {
                 forbid(
                     &match_path,
@@ -247,6 +250,9 @@ impl ListOptions {
                 }
             })?),
         };
+        if !continue_token.is_empty() && !watch {
+            crate::storage::continue_token::decode(continue_token)?;
+        }
         if !continue_token.is_empty() && resource_version.is_some_and(|v| v != 0) {
             return Err(Status::bad_request(
                 "specifying resource version is not allowed when using continue",

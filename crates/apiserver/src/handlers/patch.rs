@@ -103,7 +103,14 @@ pub(super) fn patch_type(call: &Call<'_>) -> Result<PatchType, Status> {
         Some(1) => Ok(PatchType::Merge),
         Some(2) => Ok(PatchType::Strategic),
         Some(_) => Ok(PatchType::Apply),
-        None => Err(Status::unsupported_media_type(&MEDIA_TYPES)),
+        None => Err(Status::generic_server_response(
+            415,
+            "",
+            ("", "", ""),
+            "415: Unsupported Media Type",
+            0,
+            false,
+        )),
     }
 }
 
@@ -260,12 +267,15 @@ pub(super) fn apply(
     decoded.strict = complaints;
     let mut value = body::strict(decoded, validation, warnings, invalid)?;
     let api_version = apimachinery::gvk::api_version(expected.group, expected.version);
-    let same = value["apiVersion"] == api_version.as_str() && value["kind"] == expected.kind;
-    if !same {
-        return Err(Status::bad_request(format!(
-            "the API version in the data ({}) does not match the expected API version ({api_version})",
-            value["apiVersion"].as_str().unwrap_or_default()
-        )));
+    let top = |key: &str| value[key].as_str().unwrap_or_default();
+    let (given, kind) = (top("apiVersion"), top("kind"));
+    let same = given == api_version && kind == expected.kind;
+    if !same && !(given.is_empty() && kind.is_empty()) {
+        // Upstream reads the result as what it says it is.
+        return Err(invalid(match kind == expected.kind {
+            true => format!("no kind {kind:?} is registered for version {given:?}"),
+            false => format!("{given}, Kind={kind} is not {api_version}, Kind={}", expected.kind),
+        }));
     }
     conversion::agree(expected.group, expected.kind, &mut value);
     kinds::defaults::apply(expected.object, &mut value);

@@ -192,6 +192,7 @@ pub fn handle(
     let path = match rest.strip_prefix('/') {
         None if !rest.is_empty() => return None,
         None => "",
+        Some("") => return Some(response::empty(404)),
         Some(path) => path.trim_end_matches('/'),
     };
     let headers = request.headers();

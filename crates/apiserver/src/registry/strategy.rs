@@ -39,7 +39,9 @@ pub fn prepare_for_create(resource: &Resource, object: &mut Value, now: &str) ->
     if resource.subresource("status").is_some() && !strategy.keep_status_on_create {
         reset_status(resource, object)?;
     }
-    meta::set(object, "generation", strategy.generation.then(|| json!(1)));
+    if strategy.generation {
+        meta::set(object, "generation", Some(json!(1)));
+    }
     by_rules(resource, object, |object| {
         (strategy.prepare_for_create)(object);
         (strategy.stamp_new)(object, now);
@@ -54,6 +56,7 @@ fn reset_status(resource: &Resource, object: &mut Value) -> Result<(), Status> {
     }
     let mut probe = json!({});
     crate::storage::codec::normalize(resource.object, &mut probe).map_err(Status::internal)?;
+    kinds::defaults::apply(resource.object, &mut probe);
     if let Some(status) = probe.get_mut("status") {
         object["status"] = status.take();
     }
@@ -186,7 +189,8 @@ pub fn check_fields(resource: &Resource, selector: &apimachinery::fields::Select
     for term in selector.terms() {
         let known = match &*term.field {
             "metadata.name" => true,
-            "metadata.namespace" => true,
+            // Kinds that say which fields they have leave it out when they have none.
+            "metadata.namespace" => resource.namespaced || selectable.is_empty(),
             field => selectable.iter().any(|(name, ..)| *name == field),
         };
         if !known {
@@ -196,7 +200,10 @@ pub fn check_fields(resource: &Resource, selector: &apimachinery::fields::Select
                     term.field
                 )
             } else {
-                format!("field label not supported: {}", term.field)
+                of(resource)
+                    .unknown_field
+                    .replace("{}", &term.field)
+                    .replace("{:?}", &format!("{:?}", term.field))
             }));
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! [`ApiServer::handle`] (in `pipeline`) is the whole way of a request; [`serve`] feeds it from connections.
 
+mod audit;
 mod drain;
 pub mod features;
 pub mod flow;
@@ -166,6 +167,7 @@ pub struct ApiServer {
     /// The steps of `bootstrap::run` that are done.
     hooks: Mutex<BTreeSet<String>>,
     pub flow: flow::FlowControl,
+    audit_ids: audit::AuditIds,
     pub settings: Settings,
     pub metrics: crate::metrics::Metrics,
     pub served: Served,
@@ -209,6 +211,7 @@ impl ApiServer {
         let server = Arc::new(Self {
             storage,
             clock,
+            audit_ids: audit::AuditIds::new(&*entropy),
             entropy,
             authenticator: authentication::Authenticator::new(config.authentication),
             authorizer: Arc::new(authorization::Authorizer::new(config.authorization, rbac, node)),

@@ -1,13 +1,13 @@
 //! The way of a request, in one function: what is asked → who asks → may they → answer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use apimachinery::{field, status::Status};
 use http::{HeaderValue, Request, Response, header};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{ApiServer, Body, Peer, flow};
+use super::{ApiServer, Body, Peer, audit, flow};
 use crate::{
     authentication, authorization, discovery, handlers, health, metrics, negotiation, openapi,
     registry::generic::Scope,
@@ -18,6 +18,7 @@ use crate::{
 impl ApiServer {
     /// Answers one request. Never fails: every fault is an answer.
     pub async fn handle(self: &Arc<Self>, peer: Peer, request: Request<Body>) -> Response<Body> {
+        let audit_id = self.audit_ids.of(request.headers());
         let query = Query::parse(request.uri().query());
         let output = negotiation::for_error(request.headers(), &query);
         let mut response = match RequestInfo::new(request.method(), request.uri(), &query) {
@@ -40,6 +41,7 @@ impl ApiServer {
         };
         let no_cache = HeaderValue::from_static("no-cache, private");
         response.headers_mut().entry(header::CACHE_CONTROL).or_insert(no_cache);
+        response.headers_mut().insert(audit::HEADER, audit_id);
         response
     }
 
@@ -51,21 +53,24 @@ impl ApiServer {
         request: Request<Body>,
         output: negotiation::Output,
     ) -> Result<Response<Body>, Status> {
+        let patience = match info.is_long_running() {
+            true => None,
+            false => Some(deadline(query, self.settings.request_timeout)?),
+        };
         let user = self.authenticate(&peer, info, request.headers())?;
         let admitted = match self.flow.admit(self.storage.store(), &user, info, query).await {
             Ok(admitted) => admitted,
             Err((admitted, _)) => return Ok(flow::refused(&admitted)),
         };
         let answer = self.dispatch(&user, info, query, request);
-        let answer = if info.is_long_running() {
-            answer.await
-        } else {
-            timeout(self.settings.request_timeout, answer).await.unwrap_or_else(|_| {
+        let answer = match patience {
+            None => answer.await,
+            Some(patience) => timeout(patience, answer).await.unwrap_or_else(|_| {
                 Err(Status::timeout(
                     "request did not complete within the requested timeout - context deadline exceeded",
                     0,
                 ))
-            })
+            }),
         };
         let mut response = answer.unwrap_or_else(|status| response::status(&status, output));
         admitted.mark(response.headers_mut());
@@ -88,7 +93,22 @@ impl ApiServer {
             .or_else(|| discovery::handle(self, info, query, &request))
             .or_else(|| openapi::handle(self, info, query, &request))
             .or_else(|| flow::handle(self, info));
-        Ok(special.unwrap_or_else(response::not_found))
+        match special {
+            Some(answer) => Ok(answer),
+            // A route was looked for there.
+            None if self.has_routes(&info.path) => Err(response::no_route()),
+            None => Ok(response::not_found()),
+        }
+    }
+
+    /// Whether upstream would look for a route below this path.
+    fn has_routes(&self, path: &str) -> bool {
+        let parts: Vec<&str> = path.split('/').skip(1).collect();
+        match parts.as_slice() {
+            ["api" | "version", ..] => true,
+            ["apis", group, ..] => self.served.iter().any(|r| *r.group == **group),
+            _ => false,
+        }
     }
 
     fn authenticate(
@@ -178,5 +198,21 @@ impl ApiServer {
             return Ok(value);
         }
         Err(serde_json::from_value(value).unwrap_or_else(Status::internal))
+    }
+}
+
+/// How long a request may take: `?timeout=`, but not longer than the server allows.
+fn deadline(query: &Query, most: Duration) -> Result<Duration, Status> {
+    let Some(text) = query.get("timeout").filter(|text| !text.is_empty()) else { return Ok(most) };
+    let bad = |why: &dyn std::fmt::Display| {
+        Status::bad_request(format!("invalid timeout specified in the request URL - {why}"))
+    };
+    let asked = apimachinery::time::parse_duration(text)
+        .map_err(|_| bad(&format_args!("time: invalid duration {}", field::quote(text))))?;
+    match u64::try_from(asked) {
+        Ok(0) => Ok(most),
+        Ok(nanoseconds) => Ok(Duration::from_nanos(nanoseconds).min(most)),
+        // In the past: it is over before it began.
+        Err(_) => Ok(Duration::ZERO),
     }
 }

@@ -2,8 +2,22 @@
 //! padding of `{"v":"meta.k8s.io/v1","rv":…,"start":"…"}`.
 
 use apimachinery::status::Status;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine, alphabet,
+    engine::{
+        DecodePaddingMode,
+        general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD},
+    },
+};
 use serde::{Deserialize, Serialize};
+
+/// Go does not look at the bits that are left over at the end.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone),
+);
 
 #[derive(Serialize, Deserialize)]
 struct Token {
@@ -39,8 +53,9 @@ pub fn encode(start: &str, revision: i64) -> String {
 pub fn decode(text: &str) -> Result<Continue, Status> {
     let bad =
         |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid{why}"));
-    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|e| bad(&format!(": {e}")))?;
-    let token: Token = serde_json::from_slice(&bytes).map_err(|e| bad(&format!(": {e}")))?;
+    let bytes = LENIENT.decode(text).map_err(|e| bad(&format!(": {e}")))?;
+    let (value, _) = apimachinery::codec::json::parse(&bytes).map_err(|e| bad(&format!(": {e}")))?;
+    let token: Token = serde_json::from_value(value).map_err(|e| bad(&format!(": {e}")))?;
     if token.v != "meta.k8s.io/v1" {
         return Err(bad(&format!(": server does not recognize this encoded version {}", token.v)));
     }

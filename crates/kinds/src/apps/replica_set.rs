@@ -14,7 +14,6 @@ pub const STRATEGY: Strategy = Strategy {
     validate: |object, errors| validate(&object["spec"], &Value::Null, errors),
     validate_update,
     warnings: workload::replica_warnings,
-    selectable: &[("status.replicas", "/status/replicas", "0")],
     ..GENERIC
 };
 

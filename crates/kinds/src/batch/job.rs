@@ -33,6 +33,7 @@ pub const STRATEGY: Strategy = Strategy {
     validate_update,
     warnings,
     selectable: &[("status.successful", "/status/succeeded", "0")],
+    unknown_field: "field label {:?} not supported for Job",
     ..GENERIC
 };
 
@@ -53,6 +54,10 @@ fn prepare_for_create(job: &mut Value) {
     let selected = &mut job["spec"]["selector"]["matchLabels"];
     if selected.get(UID).is_none() {
         selected[UID] = uid;
+    }
+    // Defaults are applied again when upstream reads what it stored: a Job without labels has its pods'.
+    if job["metadata"]["labels"].as_object().is_none_or(serde_json::Map::is_empty) {
+        job["metadata"]["labels"] = job["spec"]["template"]["metadata"]["labels"].clone();
     }
 }
 

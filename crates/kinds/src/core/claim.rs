@@ -11,7 +11,10 @@ use crate::strategy::{GENERIC, Strategy};
 
 pub const STRATEGY: Strategy = Strategy {
     returns_deleted: true,
-    prepare_for_create: |claim| prepare(claim, None),
+    prepare_for_create: |claim| {
+        prepare(claim, None);
+        claim["status"] = json!({"phase": "Pending"});
+    },
     prepare_for_update: |new, old, subresource| {
         if subresource.is_empty() {
             prepare(new, Some(old));
@@ -20,7 +23,6 @@ pub const STRATEGY: Strategy = Strategy {
     validate: |claim, errors| spec(&claim["spec"], Lenient::default(), &Path::new("spec"), errors),
     validate_update,
     warnings,
-    selectable: &[("name", "/metadata/name", "")],
     ..GENERIC
 };
 

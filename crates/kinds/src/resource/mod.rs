@@ -40,6 +40,7 @@ pub fn strategy(kind: &str) -> Option<&'static Strategy> {
         validate_update: |new, old, _, errors| slice::slice(new, Some(old), errors),
         warnings: |new, _, _| slice::warnings(new),
         selectable: &[("spec.driver", "/spec/driver", ""), ("spec.nodeName", "/spec/nodeName", "")],
+        unknown_field: "field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: {}",
         ..COMMON
     };
     const TAINT_RULE: Strategy = Strategy {

@@ -66,7 +66,7 @@ fn review(scope: &Scope<'_>, mut object: Value) -> Result<Value, Status> {
     let audiences = if asked.is_empty() { server.authenticator.audiences().to_vec() } else { asked };
     let lookup = server.lookup();
     let found = server.authenticator.authenticate_token(token, Some(&audiences), &lookup, server.clock.now());
-    let mut status = json!({});
+    let mut status = json!({"user": {}});
     match found {
         Ok(Some(found)) => {
             // A token that knows no audience is for the server itself.

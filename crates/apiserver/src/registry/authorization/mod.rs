@@ -31,7 +31,7 @@ pub async fn create(scope: &Scope<'_>, mut object: Value, options: &WriteOptions
     let mut errors = ErrorList::new();
     (strategy::of(scope.resource).validate)(&object, &mut errors);
     if !errors.is_empty() {
-        return Err(Status::invalid(&scope.resource.group, &scope.resource.kind, "", &errors));
+        return Err(Status::invalid(&scope.resource.group, "", "", &errors));
     }
     scope.check(Operation::Create, &object, None, options.dry_run).await?;
     let asked;

@@ -417,8 +417,8 @@ impl State {
             return true;
         }
         if wanted > room.most {
-            // Who asks for more than there is gets it alone.
-            return room.executing == 0;
+            // Who asks for more than there is gets it alone, but where nothing is there is nothing.
+            return room.most > 0 && room.executing == 0;
         }
         let borrowed: u32 = self.levels.values().map(|r| r.executing.saturating_sub(r.nominal)).sum();
         let lent: u32 =

@@ -22,7 +22,6 @@ pub const STRATEGY: Strategy = Strategy {
     },
     validate_update,
     warnings,
-    selectable: &[("name", "/metadata/name", "")],
     ..GENERIC
 };
 
