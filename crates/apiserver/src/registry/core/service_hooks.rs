@@ -16,7 +16,8 @@ pub fn begin_write(
     old: Option<&Value>,
     dry_run: bool,
 ) -> Result<Option<Reservation>, Status> {
-    addresses::look(scope.server, |known| scope.server.allocators.reserve(service, old, dry_run, known)).map(Some)
+    addresses::look(scope.server, |known| scope.server.allocators.reserve(service, old, dry_run, known))
+        .map(Some)
 }
 
 pub fn after_delete(server: &Arc<ApiServer>, service: &Value) {

@@ -86,11 +86,7 @@ pub(super) fn labels(address: &IpAddr) -> Value {
 ///
 /// # Errors
 /// 500 for what cannot be encoded.
-pub fn beside_write(
-    scope: &Scope<'_>,
-    service: &Value,
-    reservation: &Reservation,
-) -> Result<Beside, Status> {
+pub fn beside_write(scope: &Scope<'_>, service: &Value, reservation: &Reservation) -> Result<Beside, Status> {
     let (taken, given_up) = reservation.changes();
     let mut beside = Beside::default();
     let Some((resource, _)) = resources() else { return Ok(beside) };

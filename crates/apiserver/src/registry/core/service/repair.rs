@@ -121,7 +121,9 @@ pub async fn once(server: &Arc<ApiServer>) -> Result<(), Status> {
     let storage = &server.storage;
     let stored = storage.read_all(resource, "");
     let mut ranges = server.settings.service_cidrs.clone();
-    ranges.extend(storage.kept_all(cidrs, "").iter().flat_map(|object| addresses::cidrs(object).collect::<Vec<_>>()));
+    ranges.extend(
+        storage.kept_all(cidrs, "").iter().flat_map(|object| addresses::cidrs(object).collect::<Vec<_>>()),
+    );
     let repairs = plan(&storage.read_all(services, ""), &stored, &ranges, server.clock.now());
     let mut done = futures::stream::iter(repairs).map(|repair| mend(server, repair)).buffer_unordered(64);
     while let Some(result) = done.next().await {
@@ -221,7 +223,11 @@ mod tests {
         check(std::slice::from_ref(&a), &both[..1], &["create fd00::1 \"a\""]);
         // Headless ones, those of no address and those outside every range want none.
         check(&[service("h", &["None"]), service("o", &["192.168.0.1"])], &[], &[]);
-        check(&[json!({"metadata": {}, "spec": {"type": "ExternalName", "clusterIP": "10.0.0.1"}})], &[], &[]);
+        check(
+            &[json!({"metadata": {}, "spec": {"type": "ExternalName", "clusterIP": "10.0.0.1"}})],
+            &[],
+            &[],
+        );
         // An IPAddress of something else, of a Service that is gone, or without our labels, is made anew.
         let one = service("a", &["10.0.0.1"]);
         let mut gateway = address("10.0.0.1", "a");
@@ -239,6 +245,10 @@ mod tests {
         let mut young = address("10.0.0.8", "gone");
         young["metadata"]["creationTimestamp"] = json!("2026-01-01T00:59:30Z");
         let stored = [other, young, address("10.0.0.7", "gone"), address("10.0.0.6", "h"), gateway];
-        check(&[service("h", &["None"])], &stored, &["delete 10.0.0.7", "delete 10.0.0.6", "delete 10.0.0.1"]);
+        check(
+            &[service("h", &["None"])],
+            &stored,
+            &["delete 10.0.0.7", "delete 10.0.0.6", "delete 10.0.0.1"],
+        );
     }
 }

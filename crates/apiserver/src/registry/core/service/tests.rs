@@ -33,7 +33,7 @@ impl World {
             let (taken, given_up) = reservation.changes();
             let mut listed = self.listed.lock().unwrap();
             listed.extend(taken);
-            given_up.iter().for_each(|address| drop(listed.remove(address)));
+            listed.retain(|address| !given_up.contains(address));
             drop(listed);
             reservation.commit();
         }
