@@ -2,7 +2,8 @@
 //!
 //! `docs/conformance.tsv` keeps the last outcome of each test, `docs/CONFORMANCE.md` shows it. Only a report
 //! that upstream's `e2e.test` wrote changes an outcome, and a test that no report names has not run: it does not
-//! count as passed.
+//! count as passed. `docs/own-tests.tsv`, written by hand, names tests of our own that show the same behaviour; each
+//! must be there.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use crate::run::{command, output, root};
 
 const KEPT: &str = "docs/conformance.tsv";
 const SHOWN: &str = "docs/CONFORMANCE.md";
+const OWN: &str = "docs/own-tests.tsv";
 const LIST: &str = "../shared/spec/v1.36/conformance.tsv";
 
 /// How a test ended, with what is needed to repeat it.
@@ -39,8 +41,11 @@ pub fn run(reports: &[String]) -> Result<()> {
         let found = read_report(&xml, &commit).with_context(|| format!("reading {report}"))?;
         outcomes.extend(found.into_iter().filter(|(name, _)| tests.iter().any(|(_, test)| test == name)));
     }
+    let own = std::fs::read_to_string(root().join(OWN)).with_context(|| format!("reading {OWN}"))?;
+    let own = own_tests(&own, &tests, &|path| std::fs::read_to_string(root().join(path)).ok())?;
     std::fs::write(root().join(KEPT), write_kept(&outcomes)).with_context(|| format!("writing {KEPT}"))?;
-    std::fs::write(root().join(SHOWN), render(&tests, &outcomes)).with_context(|| format!("writing {SHOWN}"))
+    std::fs::write(root().join(SHOWN), render(&tests, &outcomes, &own))
+        .with_context(|| format!("writing {SHOWN}"))
 }
 
 /// (SIG, name) of every conformance test: lines of SIG, source file and name.
@@ -51,6 +56,33 @@ fn conformance_tests(list: &str) -> Result<Vec<(String, String)>> {
             _ => bail!("not a line of three columns: {line}"),
         })
         .collect()
+}
+
+/// Our tests of the same behaviour, by the name of the conformance test: lines of that name and of
+/// `path/of/file.rs::function`, several with commas between. `read` opens a file of the tree.
+fn own_tests(
+    text: &str,
+    tests: &[(String, String)],
+    read: &dyn Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, Vec<String>>> {
+    let mut own = BTreeMap::new();
+    for line in text.lines().skip(1) {
+        let Some((name, list)) = line.split_once('\t') else {
+            bail!("{OWN}: not a line of two columns: {line}")
+        };
+        if !tests.iter().any(|(_, test)| test == name) {
+            bail!("{OWN}: no such conformance test: {name}");
+        }
+        let mut functions = Vec::new();
+        for test in list.split(", ") {
+            let found = test.split_once("::").and_then(|(path, function)| {
+                read(path)?.contains(&format!("fn {function}(")).then(|| function.to_owned())
+            });
+            functions.push(found.with_context(|| format!("{OWN}: no such test in the tree: {test}"))?);
+        }
+        own.insert(name.to_owned(), functions);
+    }
+    Ok(own)
 }
 
 /// The tests that ran, by name; those that were skipped did not run.
@@ -105,7 +137,11 @@ fn write_kept(outcomes: &BTreeMap<String, Ran>) -> String {
     text
 }
 
-fn render(tests: &[(String, String)], outcomes: &BTreeMap<String, Ran>) -> String {
+fn render(
+    tests: &[(String, String)],
+    outcomes: &BTreeMap<String, Ran>,
+    own: &BTreeMap<String, Vec<String>>,
+) -> String {
     let mut sigs: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (sig, name) in tests {
         sigs.entry(sig).or_default().push(name);
@@ -116,7 +152,8 @@ fn render(tests: &[(String, String)], outcomes: &BTreeMap<String, Ran>) -> Strin
     let mut text =
         "# Conformance\n\nWhat upstream's unmodified `e2e.test` v1.36 said of Corten. Made by `cargo \
                     xtask conformance REPORT.xml...` from its JUnit reports; a test that did not run has not \
-                    passed.\n\n| SIG | tests | passed | failed | not run |\n| --- | --- | --- | --- | --- |\n"
+                    passed. The column \"own tests\" names tests of this repository that show the same \
+                    behaviour (`docs/own-tests.tsv`).\n\n| SIG | tests | passed | failed | not run |\n| --- | --- | --- | --- | --- |\n"
             .to_owned();
     let mut all = (0, 0, 0);
     for (sig, names) in &sigs {
@@ -134,12 +171,16 @@ fn render(tests: &[(String, String)], outcomes: &BTreeMap<String, Ran>) -> Strin
         }
         rows.sort_by_key(|(name, ran)| (ran.passed, *name));
         text.push_str(&format!(
-            "\n## {sig}\n\n| result | test | seconds | commit |\n| --- | --- | --- | --- |\n"
+            "\n## {sig}\n\n| result | test | own tests | seconds | commit |\n| --- | --- | --- | --- | --- |\n"
         ));
         for (name, ran) in rows {
             let result = if ran.passed { "passed" } else { "**failed**" };
-            let name = name.replace('|', "\\|");
-            text.push_str(&format!("| {result} | {name} | {:.1} | {} |\n", ran.seconds, ran.commit));
+            let ours = own.get(name).map(|tests| tests.join(", ")).unwrap_or_default();
+            let shown = name.replace('|', "\\|");
+            text.push_str(&format!(
+                "| {result} | {shown} | {ours} | {:.1} | {} |\n",
+                ran.seconds, ran.commit
+            ));
         }
     }
     text
@@ -166,7 +207,14 @@ mod tests {
         assert_eq!(read_kept(&write_kept(&ran)).unwrap().len(), 2);
         let list = "sig-a\tf.go\t[sig-a] one [Conformance]\nsig-a\tf.go\t[sig-a] two [Conformance]\n\
                     sig-b\tf.go\t[sig-b] three [Conformance]";
-        let shown = render(&conformance_tests(list).unwrap(), &ran);
+        let tests = conformance_tests(list).unwrap();
+        let read = |path: &str| (path == "a/b.rs").then(|| "async fn good() {".to_owned());
+        let own = own_tests("h\n[sig-a] one [Conformance]\ta/b.rs::good", &tests, &read).unwrap();
+        let shown = render(&tests, &ran, &own);
         assert!(shown.contains("| **all** | **3** | **1** | **1** | **1** |"), "{shown}");
+        assert!(shown.contains("| passed | [sig-a] one [Conformance] | good |"), "{shown}");
+        for bad in ["[sig-a] one [Conformance]\ta/b.rs::bad", "[sig-a] no\ta/b.rs::good", "[sig-a] one"] {
+            assert!(own_tests(&format!("h\n{bad}"), &tests, &read).is_err(), "{bad}");
+        }
     }
 }
