@@ -3,6 +3,7 @@
 mod bench;
 mod conformance;
 mod derive;
+mod fuzz;
 mod house;
 mod licences;
 mod packages;
@@ -20,6 +21,7 @@ cargo xtask bench [--no-build] [MEASURE...]        what starts, requests, watche
 cargo xtask check                                  format, clippy, licences, house rules
 cargo xtask conformance REPORT.xml...            docs/CONFORMANCE.md from upstream's e2e.test
 cargo xtask swap --upstream D --etcd FILE ...      upstream's components against this API server and their own
+cargo xtask fuzz [TARGET...] [--seconds N]          every parser of what clients send
 cargo xtask licences                               write THIRD-PARTY.md
 cargo xtask derive                                 make crates/api/tables from the reference data";
 
@@ -37,6 +39,7 @@ fn main() -> Result<()> {
         "swap" => swap::run(&rest),
         "licences" => licences::write(),
         "derive" => derive::run(),
+        "fuzz" => fuzz::run(&rest),
         "" | "help" | "-h" | "--help" => {
             println!("{HELP}");
             Ok(())

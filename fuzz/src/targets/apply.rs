@@ -8,11 +8,15 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{Kind, first_line};
+use crate::bounded;
 
 pub fn run(bytes: &[u8]) {
     let (live, config) = first_line(bytes);
-    let Ok((config, _)) = yaml::parse(config) else { return };
+    let Ok((config, _)) = bounded(|| yaml::parse(config)) else { return };
     let (api_version, kind_name) = (text(&config, "apiVersion"), text(&config, "kind"));
+    if api_version.is_empty() {
+        return; // a request has a version
+    }
     let kind = Kind::of(&api_version, &kind_name);
     let schema = api::schema();
     let live = match live.is_empty() {
@@ -39,7 +43,8 @@ pub fn run(bytes: &[u8]) {
     };
 
     let _ = writer("first", 1).apply(live.as_ref(), &config, &kind_name, false);
-    let Ok(applied) = writer("first", 1).apply(live.as_ref(), &config, &kind_name, true) else { return };
+    let applied = bounded(|| writer("first", 1).apply(live.as_ref(), &config, &kind_name, true));
+    let Ok(applied) = applied else { return };
     let Some(stored) = store(kind.ty, applied) else { return };
 
     // applying the same again changes nothing

@@ -5,6 +5,7 @@ use apimachinery::managed_fields::{FieldSet, PathElement, decode, encode};
 use serde_json::Value;
 
 use super::first_line;
+use crate::bounded;
 
 pub fn run(bytes: &[u8]) {
     let (first, second) = first_line(bytes);
@@ -14,7 +15,7 @@ pub fn run(bytes: &[u8]) {
     }
     let Ok((first, _)) = json::parse(first) else { return };
     entries(&first);
-    let Some(a) = FieldSet::from_value(&first) else { return };
+    let Some(a) = bounded(|| FieldSet::from_value(&first)) else { return };
     round(&a);
     let second = json::parse(second).ok().and_then(|(value, _)| FieldSet::from_value(&value));
     let Some(b) = second else { return };

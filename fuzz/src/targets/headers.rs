@@ -9,7 +9,13 @@ use apiserver::negotiation::{self, Format};
 use apiserver::request::{Query, UserInfo};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::bounded;
+
 pub fn run(bytes: &[u8]) {
+    bounded(|| read(bytes));
+}
+
+fn read(bytes: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|b| *b == b'\n') {
         let Some(at) = line.iter().position(|b| *b == b':') else { continue };

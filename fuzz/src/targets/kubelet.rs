@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use kubelet::logs::{Formatter, Options, parse};
 
 use super::first_line;
+use crate::{bounded, is_large};
 
 /// A query as the kubelet reads it.
 pub fn decoded_query(uri: &http::Uri) -> Vec<(String, String)> {
@@ -12,6 +13,10 @@ pub fn decoded_query(uri: &http::Uri) -> Vec<(String, String)> {
 
 /// The first line is a query, the others are a log.
 pub fn run(bytes: &[u8]) {
+    bounded(|| read(bytes));
+}
+
+fn read(bytes: &[u8]) {
     let (query, log) = first_line(bytes);
     let asked = asked(&String::from_utf8_lossy(query)).unwrap_or_default();
     let mut whole = Formatter::new(asked.clone());
@@ -19,6 +24,9 @@ pub fn run(bytes: &[u8]) {
     if let Some(limit) = asked.limit_bytes {
         assert!(text.len() <= limit);
         assert_eq!(whole.is_full(), text.len() == limit);
+    }
+    if is_large(bytes) {
+        return;
     }
     // where a read ends makes no difference
     let mut pieces = Formatter::new(asked.clone());

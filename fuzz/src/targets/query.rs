@@ -6,8 +6,13 @@ use apiserver::request::{Query, RequestInfo};
 use serde_json::json;
 
 use super::kubelet::decoded_query;
+use crate::bounded;
 
 pub fn run(bytes: &[u8]) {
+    bounded(|| read(bytes));
+}
+
+fn read(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (method, uri) = text.split_once(' ').unwrap_or(("GET", &text));
     let (Ok(method), Ok(uri)) = (method.parse::<http::Method>(), uri.parse::<http::Uri>()) else { return };

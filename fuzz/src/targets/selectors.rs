@@ -3,8 +3,15 @@
 use apimachinery::labels::{LabelSelector, Selector};
 use apimachinery::{fields, labels};
 
+use crate::{bounded, is_large};
+
 pub fn run(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
+    let _ = bounded(|| Selector::parse(&text));
+    let _ = bounded(|| fields::Selector::parse(&text));
+    if is_large(bytes) {
+        return;
+    }
     by_label(&text);
     by_field(&text);
 }

@@ -12,6 +12,8 @@ use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::bounded;
+
 const ISSUER: &str = "https://kubernetes.default.svc";
 /// One key of each kind; their private halves are nowhere.
 const KEYS: &str = include_str!("keys.pem");
@@ -34,6 +36,10 @@ static CHAIN: LazyLock<Authenticator> = LazyLock::new(|| {
 });
 
 pub fn run(bytes: &[u8]) {
+    bounded(|| token(bytes));
+}
+
+fn token(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(found) = continue_token::decode(&text) {
         let again = continue_token::encode(&found.start, found.revision);
