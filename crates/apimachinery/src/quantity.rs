@@ -198,7 +198,7 @@ impl Quantity {
             value = div_up(value, divisor);
             scale = NANO;
         } else if rest {
-            value += 1;
+            value = value.saturating_add(1);
         }
         if format == Format::BinarySI {
             let quantity = Quantity { mantissa: value, scale, format, text: None };

@@ -55,7 +55,8 @@ fn lex(text: &[u8]) -> (Token, String, usize) {
     match rest.first() {
         None | Some(0) => (Token::End, String::new(), text.len()),
         Some(b) if symbol(*b) => {
-            let run = rest.iter().position(|b| !symbol(*b)).unwrap_or(rest.len());
+            // no keyword is longer; to look further each time would take the square of a long run
+            let run = rest.iter().take(3).take_while(|b| symbol(**b)).count();
             // the longest prefix such that it and all shorter ones from the first known one on are known
             let first = (1..=run).find(|len| keyword(&rest[..*len]).is_some());
             let Some(first) = first else {

@@ -543,5 +543,15 @@ fn read(value: &Value) -> Option<Part> {
     // an empty object stands for the path itself
     part.member |= part.below.is_empty();
     part.below.nodes.sort_by(|a, b| a.element.cmp(&b.element));
+    // `i:0` and `i:-0` are one element, and so are keys in another order
+    part.below.nodes.dedup_by(|again, known| {
+        let one = again.element.cmp(&known.element).is_eq();
+        if one {
+            known.member |= again.member;
+            let (a, b) = (std::mem::take(&mut known.children), std::mem::take(&mut again.children));
+            known.children = a.union(b);
+        }
+        one
+    });
     Some(part)
 }

@@ -22,6 +22,7 @@ use super::read::{self, Datum, Found, IntOrText};
 use super::transcode::is_omitted;
 use crate::codec::budget::{Budget, Exhausted};
 use crate::codec::{MAX_DEPTH, json, normal};
+use crate::quantity::Quantity;
 use crate::schema::{Field, List, Omit, Schema, Shape, Type, TypeId};
 use crate::time;
 
@@ -212,7 +213,12 @@ impl<'c, 's, 'a> Node<'c, 's, 'a> {
             Shape::Bytes => visitor.visit_string(STANDARD.encode(datum.bytes()?)),
             Shape::Quantity => match read::wrapped(datum.bytes()?)? {
                 b"" => visitor.visit_str("0"),
-                quantity => text(quantity, visitor),
+                // a client's need not be one, nor canonical
+                text => {
+                    let text = String::from_utf8_lossy(text);
+                    let quantity = Quantity::parse(&text).map_err(|e| Error::Custom(e.to_string()))?;
+                    visitor.visit_string(quantity.to_string())
+                }
             },
             Shape::IntOrString => match read::int_or_text(datum.bytes()?)? {
                 IntOrText::Int(n) => visitor.visit_i64(n.into()),

@@ -22,7 +22,8 @@ pub struct Head<'a> {
 
 /// Appends the JSON of a message.
 ///
-/// The result is `json::to_vec` of `protobuf::decode`, without the detour. On an error `out` may hold a part.
+/// The result is `json::to_vec` of `protobuf::decode`, without the detour, for messages that [`super::encode`] made:
+/// quantities are not looked into. On an error `out` may hold a part.
 pub fn to_json(
     schema: &Schema,
     ty: TypeId,

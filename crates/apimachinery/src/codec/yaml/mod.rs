@@ -46,13 +46,14 @@ pub fn parse(bytes: &[u8]) -> Result<(Value, Option<String>), Error> {
 }
 
 fn read(text: &str, duplicates: DuplicateKeyPolicy) -> Result<Value, serde_saphyr::Error> {
+    // a level takes far more stack here than in JSON, more still without optimisation;
     // aliases multiply what is written once: ten thousand nodes of them serve every real manifest
     let options = serde_saphyr::options! {
         duplicate_keys: duplicates,
         legacy_octal_numbers: true,
         with_snippet: false,
         budget: serde_saphyr::budget! {
-            max_depth: MAX_DEPTH,
+            max_depth: MAX_DEPTH / 2,
             // objects of one key weigh most: so many of them take 45 MiB
             max_nodes: 200_000,
         },

@@ -15,7 +15,7 @@ pub fn to_string(value: &Value) -> String {
     match value {
         Value::Object(object) if !object.is_empty() => writer.mapping(object, 0),
         Value::Array(items) if !items.is_empty() => writer.sequence(items, 0),
-        scalar => writer.scalar(scalar, 0),
+        scalar => writer.scalar(scalar, 2),
     }
     if !writer.out.ends_with('\n') {
         writer.out.push('\n');

@@ -85,6 +85,15 @@ pub(crate) fn go_print(value: &Value) -> String {
     }
 }
 
+/// A value as Go's `%s` prints it, which only texts are meant for.
+fn go_text(value: &Value) -> String {
+    match value {
+        Value::Null => go_type(None).into(),
+        Value::Bool(_) | Value::Number(_) => format!("%!s({}={value})", go_type(Some(value))),
+        other => go_print(other),
+    }
+}
+
 fn go_print_map(map: &Object) -> String {
     let mut entries: Vec<_> = map.iter().collect();
     entries.sort_unstable_by_key(|(key, _)| *key);
@@ -128,6 +137,16 @@ fn key_of<'v>(value: &'v Value, key: &str) -> Result<&'v Value, Error> {
 /// What one element is known by: its merge key's value, or itself.
 fn identity<'v>(value: &'v Value, key: Option<&str>) -> &'v Value {
     key.map_or(value, |key| value.get(key).unwrap_or(&Value::Null))
+}
+
+/// How many elements lists may have that are compared with each other, each with each.
+const MAX_MERGED: usize = 10_000;
+
+fn affordable(lengths: &[usize]) -> Result<(), Error> {
+    if lengths.iter().sum::<usize>() <= MAX_MERGED {
+        return Ok(());
+    }
+    Err(Error::TooLarge(format!("The allowed maximum elements in lists to be merged is {MAX_MERGED}")))
 }
 
 fn position(list: &[Value], wanted: &Value, key: Option<&str>) -> Option<usize> {
@@ -255,7 +274,7 @@ impl<'a> Place<'a> {
                 Some("delete") => Ok(Object::new()),
                 _ => other(format!(
                     "unknown patch type: {} in map: {}",
-                    go_print(directive),
+                    go_text(directive),
                     go_print_map(&patch)
                 )),
             };
@@ -332,6 +351,7 @@ impl<'a> Place<'a> {
         if old.is_empty() && new.is_empty() {
             return Ok((old, new));
         }
+        affordable(&[old.len(), new.len()])?;
         let key = field.patch.key.as_deref();
         if !elements_are_maps([&old, &new])? {
             if from_list {
@@ -407,6 +427,7 @@ impl<'a> Place<'a> {
                 (Some(old), Some(new)) => elements.merge_list(field, old, new, false)?,
                 (None, None) => (Vec::new(), Vec::new()),
             };
+            affordable(&[merged.len(), order.len(), server.len()])?;
             let (mine, rest) = partition(merged, order, merge_key)?;
             let ordered = normalize(mine, rest, order, &server, merge_key)?;
             object.insert(key.to_string(), Value::Array(ordered));
@@ -420,6 +441,7 @@ impl<'a> Place<'a> {
 fn retain_keys(object: &mut Object, patch: &mut Object) -> Result<(), Error> {
     let Some(keys) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
     let keys = keys.as_array().ok_or_else(bad_retain)?;
+    affordable(&[keys.len()])?;
     let listed = |key: &str| keys.iter().any(|k| k.as_str() == Some(key));
     let directive = |key: &str| key.starts_with(DELETE_LIST) || key.starts_with(ELEMENT_ORDER);
     if patch.iter().any(|(key, value)| !value.is_null() && !directive(key) && !listed(key)) {
@@ -452,7 +474,7 @@ fn special_elements(
             Some(_) => {
                 return other(format!(
                     "unknown patch type: {} in map: {}",
-                    go_print(&element[DIRECTIVE]),
+                    go_text(&element[DIRECTIVE]),
                     go_print_map(map)
                 ));
             }

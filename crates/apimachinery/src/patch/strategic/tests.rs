@@ -176,6 +176,11 @@ fn faults() {
         "unknown patch type: x in map: map[$patch:x name:a]",
     );
     check(json!({"$patch": "x"}), "unknown patch type: x in map: map[$patch:x]");
+    check(
+        json!({"$patch": null, "a": null}),
+        "unknown patch type: %!s(<nil>) in map: map[$patch:<nil> a:<nil>]",
+    );
+    check(json!({"$patch": 1}), "unknown patch type: %!s(int64=1) in map: map[$patch:1]");
     check(json!({"items": [1]}), "list element types are not identical: [[map[name:a]] [1]]");
     check(json!({"numbers": [[1]]}), "list element types are not identical: [[1] [[1]]]");
     check(json!({"keyless": [{"name": "b"}]}), "cannot merge lists without merge key for struct");
