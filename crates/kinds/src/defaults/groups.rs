@@ -12,6 +12,7 @@ pub const RULES: &[(&str, Rule)] = &[
     ("batch.v1.Job", job),
     ("batch.v1.CronJob", cron_job),
     ("batch.v1.PodFailurePolicyOnPodConditionsPattern", |map| set_text(map, "status", "True")),
+    ("authentication.v1.TokenRequestSpec", |map| set(map, "expirationSeconds", 3600)),
     ("autoscaling.v1.HorizontalPodAutoscalerSpec", |map| set(map, "minReplicas", 1)),
     ("autoscaling.v2.HorizontalPodAutoscaler", horizontal_pod_autoscaler),
     ("networking.v1.NetworkPolicyPort", |map| set(map, "protocol", "TCP")),
@@ -54,13 +55,6 @@ fn daemon_set(map: &mut Map<String, Value>) {
 
 fn stateful_set(map: &mut Map<String, Value>) {
     let Some(spec) = there(map, "spec") else { return };
-    // Claims say of what kind they are, which other templates do not.
-    for claim in spec.get_mut("volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(claim) = claim.as_object_mut() {
-            claim.insert("apiVersion".to_owned(), "v1".into());
-            claim.insert("kind".to_owned(), "PersistentVolumeClaim".into());
-        }
-    }
     set(spec, "podManagementPolicy", "OrderedReady");
     if let Some(strategy) = sub(spec, "updateStrategy") {
         if text(strategy, "type").is_empty() {
@@ -198,12 +192,6 @@ mod tests {
             json!({"podManagementPolicy": "OrderedReady", "replicas": 1, "revisionHistoryLimit": 10,
                 "persistentVolumeClaimRetentionPolicy": keep,
                 "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}}),
-        );
-        check(
-            stateful_set,
-            "/spec/volumeClaimTemplates/0/kind",
-            json!({"spec": {"volumeClaimTemplates": [{"metadata": {"name": "data"}}]}}),
-            json!("PersistentVolumeClaim"),
         );
         check(
             stateful_set,
