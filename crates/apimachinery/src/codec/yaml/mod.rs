@@ -53,7 +53,7 @@ fn read(text: &str, duplicates: DuplicateKeyPolicy) -> Result<Value, serde_saphy
         legacy_octal_numbers: true,
         with_snippet: false,
         budget: serde_saphyr::budget! {
-            max_depth: MAX_DEPTH / 2,
+            max_depth: MAX_DEPTH / 3,
             // objects of one key weigh most: so many of them take 45 MiB
             max_nodes: 200_000,
         },
