@@ -350,11 +350,18 @@ pub fn unmount_volumes(directory: &Directory) -> Result<()> {
     Ok(())
 }
 
-/// Removes the cluster's control groups, which are empty by now.
+/// How long processes that were killed may take to go.
+const ENDING: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Removes the cluster's control groups. They are empty by now, unless containerd has lost sight of something.
 pub fn remove_cgroups(settings: &Settings) -> Result<()> {
     let groups = Cgroups::discover()?;
     let root = cgroup_root(settings);
     if groups.exists(&root) {
+        let begin = std::time::Instant::now();
+        while groups.kill(&root)? > 0 && begin.elapsed() < ENDING {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
         groups.remove(&root)?;
     }
     Ok(())
