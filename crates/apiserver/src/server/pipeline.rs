@@ -212,7 +212,7 @@ fn deadline(query: &Query, most: Duration) -> Result<Duration, Status> {
     match u64::try_from(asked) {
         Ok(0) => Ok(most),
         Ok(nanoseconds) => Ok(Duration::from_nanos(nanoseconds).min(most)),
-        // In the past: it is over before it began.
-        Err(_) => Ok(Duration::ZERO),
+        // Upstream lets a time before now pass.
+        Err(_) => Ok(most),
     }
 }
