@@ -45,7 +45,7 @@ impl Verifier {
         let tidy = |list: Vec<String>| -> Result<Vec<String>, Error> {
             let one = |name: String| match name.trim() {
                 "" => Err(Error::Empty(name)),
-                trimmed => Ok(trimmed.to_ascii_lowercase()),
+                trimmed => Ok(trimmed.to_owned()),
             };
             list.into_iter().map(one).collect()
         };
@@ -99,8 +99,9 @@ impl Verifier {
             user.groups.extend(headers.get_all(name).iter().map(text).filter(|group| !group.is_empty()));
         }
         for prefix in &self.names.extra_prefix {
+            let prefix = prefix.to_ascii_lowercase();
             for name in headers.keys() {
-                if let Some(key) = name.as_str().strip_prefix(prefix.as_str()) {
+                if let Some(key) = name.as_str().strip_prefix(&*prefix) {
                     let values = headers.get_all(name).iter().map(text);
                     user.extra.entry(unescape(key)).or_default().extend(values);
                 }

@@ -169,6 +169,9 @@ pub fn authentication(server: &ApiServer) -> Vec<Value> {
         ] {
             data.insert(key.into(), json!(list).to_string().into());
         }
+        if names.uid.is_empty() {
+            data.remove("requestheader-uid-headers");
+        }
     }
     if data.is_empty() {
         return Vec::new();
