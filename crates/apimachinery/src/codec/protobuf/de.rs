@@ -435,6 +435,11 @@ impl<'s, 'a> Fields<'_, 's, 'a> {
         if !field.pointer && field.omit != Omit::Never && is_omitted(field, datum)? {
             return Ok(None);
         }
+        // a pointer to the zero of a time, which JSON cannot tell from none
+        let is_time = matches!(field.shape, Shape::Time | Shape::MicroTime);
+        if is_time && field.omit != Omit::Never && field.pointer && read::moment(datum.bytes()?)?.is_none() {
+            return Ok(None);
+        }
         Ok(Some(What::One(&field.shape, datum)))
     }
 }
