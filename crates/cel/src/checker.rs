@@ -122,7 +122,7 @@ impl Checker<'_> {
         let named = Type::by_name(name).or_else(|| self.environment.object(name).map(|it| it.cel_type()))?;
         self.type_names[id as usize] = Some(named.clone());
         Some(match named {
-            Type::Type(None) => Type::Type(None),
+            Type::Type(None) => Type::of(Type::Type(None)),
             Type::List(_) => Type::of(Type::list(self.bindings.fresh())),
             Type::Map(_) => {
                 let (key, value) = (self.bindings.fresh(), self.bindings.fresh());

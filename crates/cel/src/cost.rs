@@ -34,8 +34,12 @@ pub(crate) enum Rule {
     Matches,
     Contains,
     Validate,
-    ContainsIp { text: bool },
-    ContainsCidr { text: bool },
+    ContainsIp {
+        text: bool,
+    },
+    ContainsCidr {
+        text: bool,
+    },
     Equal,
     /// The shorter of two.
     Compare,
@@ -68,7 +72,9 @@ impl Rule {
             "check" => Rule::Fixed(CHECK),
             "fieldSelector" | "labelSelector" => Rule::Selector,
             "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => Rule::Walk,
-            "url" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "jsonpatch.escapeKey" => Rule::Text(1.0),
+            "url" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "jsonpatch.escapeKey" => {
+                Rule::Text(1.0)
+            }
             "cidr" | "isIP" | "isCIDR" | "quantity" | "isQuantity" | "semver" | "isSemver" => Rule::Text(1.0),
             "ip" if overload == "cidr_ip" => Rule::Fixed(1),
             "ip" => Rule::Text(1.0),
@@ -100,11 +106,17 @@ impl Rule {
 
     fn of_standard(overload: &str) -> Rule {
         match overload {
-            "starts_with_string" | "ends_with_string" | "string_to_bytes" | "bytes_to_string" | "strings_quote"
-            | "string_format" => Rule::Text(1.0),
+            "starts_with_string" | "ends_with_string" | "string_to_bytes" | "bytes_to_string"
+            | "strings_quote" | "string_format" => Rule::Text(1.0),
             "in_list" => Rule::Items,
-            "less_string" | "greater_string" | "less_equals_string" | "greater_equals_string" | "less_bytes"
-            | "greater_bytes" | "less_equals_bytes" | "greater_equals_bytes" => Rule::Compare,
+            "less_string"
+            | "greater_string"
+            | "less_equals_string"
+            | "greater_equals_string"
+            | "less_bytes"
+            | "greater_bytes"
+            | "less_equals_bytes"
+            | "greater_equals_bytes" => Rule::Compare,
             "add_string" | "add_bytes" => Rule::Concat,
             "matches_string" => Rule::Matches,
             "contains_string" => Rule::Contains,
@@ -119,7 +131,10 @@ impl Rule {
         match self {
             Rule::Fixed(cost) => cost,
             Rule::Text(times) => ceil(size(0) as f64 * times * TRAVERSAL),
-            Rule::Walk => args.first().map_or(0, walk),
+            Rule::Walk => {
+                let mut left = WALKED;
+                args.first().map_or(0, |it| walk(it, &mut left))
+            }
             Rule::Selector => selector(size(1)),
             Rule::Joined => ceil(result.map_or(1, Value::size) as f64 * 2.0 * TRAVERSAL),
             Rule::Matches => {
@@ -184,21 +199,37 @@ fn self_compare(list: Option<&Value<'_>>) -> u64 {
     (size.saturating_mul(size) as f64 * factor) as u64 + 1 + LIST
 }
 
-fn walk(value: &Value<'_>) -> u64 {
+/// Parts of a value that are gone through: more would be over any budget, or be the same parts again and again.
+const WALKED: u32 = 2_000_000;
+
+fn walk(value: &Value<'_>, left: &mut u32) -> u64 {
+    let Some(rest) = left.checked_sub(1) else { return u64::MAX };
+    *left = rest;
     match value {
         Value::String(text) => (text.len() as f64 * TRAVERSAL) as u64,
         Value::Bytes(bytes) => (bytes.len() as f64 * TRAVERSAL) as u64,
-        Value::List(list) => walk_list(list),
-        Value::Map(map) => walk_map(map),
+        Value::List(list) => walk_list(list, left),
+        Value::Map(map) => walk_map(map, left),
         _ => 1,
     }
 }
 
-fn walk_list(list: &List<'_>) -> u64 {
-    list.iter().map(|it| it.map_or(1, |it| walk(&it))).sum()
+fn walk_list(list: &List<'_>, left: &mut u32) -> u64 {
+    let mut sum: u64 = 0;
+    for item in list.iter() {
+        sum = sum.saturating_add(item.map_or(1, |it| walk(&it, left)));
+        if *left == 0 {
+            return u64::MAX;
+        }
+    }
+    sum
 }
 
-fn walk_map(map: &Map<'_>) -> u64 {
-    let each = |key: &Value<'_>| walk(key) + map.find(key).ok().flatten().map_or(1, |it| walk(&it));
-    map.keys().iter().map(each).sum()
+fn walk_map(map: &Map<'_>, left: &mut u32) -> u64 {
+    let mut sum: u64 = 0;
+    for key in map.keys() {
+        let value = map.find(&key).ok().flatten().map_or(1, |it| walk(&it, left));
+        sum = sum.saturating_add(walk(&key, left)).saturating_add(value);
+    }
+    sum
 }

@@ -201,7 +201,8 @@ impl<'c> Coster<'c> {
 
     /// Whether a comprehension only binds a name.
     fn binds(&self, it: &Comprehension) -> bool {
-        let nothing = matches!(self.checked.ast.expr(it.range), Expr::List { elements, .. } if elements.is_empty());
+        let nothing =
+            matches!(self.checked.ast.expr(it.range), Expr::List { elements, .. } if elements.is_empty());
         let never = matches!(self.checked.ast.expr(it.condition), Expr::Literal(Literal::Bool(false)));
         nothing && never
     }
@@ -357,7 +358,9 @@ impl<'c> Coster<'c> {
         let on = target.map_or(Range::UNKNOWN, |it| it.computed.unwrap_or(Range::UNKNOWN));
         let (cost, size) = match (overload, &sizes[..]) {
             ("string_format", _) if target.is_some() => (on.scaled(TRAVERSAL), None),
-            ("string_to_bytes", [it]) => (it.scaled(TRAVERSAL), Some(Range::new(it.min, it.max.wrapping_mul(4)))),
+            ("string_to_bytes", [it]) => {
+                (it.scaled(TRAVERSAL), Some(Range::new(it.min, it.max.wrapping_mul(4))))
+            }
             ("bytes_to_string", [it]) => (it.scaled(TRAVERSAL), Some(Range::new(it.min / 4, it.max))),
             ("strings_quote", [it]) => {
                 let size = Range::new(it.min.wrapping_add(2), it.max.wrapping_mul(2).wrapping_add(2));
@@ -394,8 +397,16 @@ impl<'c> Coster<'c> {
                 (cost, Some(size))
             }
             (
-                "less_string" | "greater_string" | "less_equals_string" | "greater_equals_string" | "less_bytes"
-                | "greater_bytes" | "less_equals_bytes" | "greater_equals_bytes" | "equals" | "not_equals",
+                "less_string"
+                | "greater_string"
+                | "less_equals_string"
+                | "greater_equals_string"
+                | "less_bytes"
+                | "greater_bytes"
+                | "less_equals_bytes"
+                | "greater_equals_bytes"
+                | "equals"
+                | "not_equals",
                 [one, other],
             ) => {
                 let shorter = one.max.min(other.max);
@@ -475,11 +486,10 @@ impl<'c> Coster<'c> {
     /// What the declaration of a variable says of a place in it.
     fn declared(&self, path: &[Arc<str>]) -> Option<Range> {
         let (variable, steps) = path.split_first()?;
-        let mut declared: &Arc<DeclType> = self.environment.variable(variable)?;
-        // Only what has a schema says anything of sizes.
-        if matches!(declared.kind, Kind::Plain(_)) {
-            return None;
-        }
+        // The reference knows one schema only, that of `self`, and takes whatever has no variable for a part of it.
+        let sized = |name: &str| self.environment.variable(name).filter(|it| has_sizes(it));
+        let known = sized(variable).or_else(|| sized("self"));
+        let mut declared: &Arc<DeclType> = known?;
         for step in steps {
             declared = match (&declared.kind, &**step) {
                 (Kind::List { element, .. }, "@items" | "@values") => element,
@@ -491,6 +501,15 @@ impl<'c> Coster<'c> {
             };
         }
         Some(Range::new(0, declared.max_elements))
+    }
+}
+
+/// Only what has a schema says anything of sizes.
+fn has_sizes(declared: &DeclType) -> bool {
+    match &declared.kind {
+        Kind::Plain(Type::Bool | Type::Int | Type::Double) => true,
+        Kind::Plain(_) => declared.max_elements > 0,
+        _ => true,
     }
 }
 

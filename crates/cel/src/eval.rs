@@ -137,7 +137,10 @@ impl<'a> Run<'a> {
 
     #[inline(never)]
     fn selection(&mut self, id: NodeId) -> Result<Value<'a>> {
-        let reached = self.resolve(id)?;
+        let reached = self.resolve(id);
+        if reached.as_ref().is_err_and(Error::is_final) {
+            return reached.map(Reached::value);
+        }
         let free = match self.node(id) {
             Node::Select { conditional, .. } | Node::Index { conditional, .. } => *conditional,
             // A presence test costs nothing beyond its steps.
@@ -146,7 +149,7 @@ impl<'a> Run<'a> {
         if !free {
             self.charge(1)?;
         }
-        Ok(reached.value())
+        reached.map(Reached::value)
     }
 
     /// What stands for an expression within another's price: selections without their start.
@@ -259,10 +262,10 @@ impl<'a> Run<'a> {
             };
         }
         match args {
-            [one] => {
-                let values = [self.eval(*one)?];
-                self.apply(function, &values, rule)
-            }
+            [one] => match self.eval(*one) {
+                Ok(value) => self.apply(function, &[value], rule),
+                Err(error) => self.failed(rule.cost(&[Value::Null], None), error),
+            },
             [one, other] => {
                 let first = self.eval(*one);
                 if first.as_ref().is_err_and(Error::is_final) {
@@ -273,14 +276,28 @@ impl<'a> Run<'a> {
                 if second.as_ref().is_err_and(Error::is_final) {
                     return second;
                 }
-                let values = [first?, second?];
-                self.apply(function, &values, rule)
+                match (first, second) {
+                    (Ok(first), Ok(second)) => self.apply(function, &[first, second], rule),
+                    (Ok(first), Err(error)) => self.failed(rule.cost(&[first, Value::Null], None), error),
+                    (Err(error), second) => {
+                        let cost = rule.cost(&[Value::Null, second.unwrap_or(Value::Null)], None);
+                        self.failed(cost, error)
+                    }
+                }
             }
             several => {
                 let values = several.iter().map(|it| self.eval(*it)).collect::<Result<Vec<_>>>()?;
                 self.apply(function, &values, rule)
             }
         }
+    }
+
+    /// What failed for its parts has its price all the same.
+    fn failed(&mut self, cost: u64, error: Error) -> Result<Value<'a>> {
+        if !error.is_final() {
+            self.charge(cost)?;
+        }
+        Err(error)
     }
 
     #[inline(never)]
@@ -304,7 +321,10 @@ impl<'a> Run<'a> {
     fn list(&mut self, elements: &[NodeId], optional: &[bool]) -> Result<Value<'a>> {
         let mut items = Vec::with_capacity(elements.len());
         for (element, optional) in elements.iter().zip(optional) {
-            let value = self.eval(*element)?;
+            let value = match self.eval(*element) {
+                Ok(value) => value,
+                Err(error) => return self.failed(LIST, error),
+            };
             if !optional {
                 items.push(value);
                 continue;
@@ -313,7 +333,8 @@ impl<'a> Run<'a> {
                 Value::Optional(inner) => items.extend(inner.map(|it| (*it).clone())),
                 other => {
                     let shown = other.show();
-                    let text = format!("cannot initialize optional list element from non-optional value {shown}");
+                    let text =
+                        format!("cannot initialize optional list element from non-optional value {shown}");
                     return Err(Error::new(text));
                 }
             }
@@ -387,7 +408,15 @@ impl<'a> Run<'a> {
                 }
             }
             other => {
-                return Err(Error::new(format!("got '{}', expected iterable type", other.type_name())));
+                let kind = match other {
+                    Value::Bool(_) => "types.Bool",
+                    Value::Int(_) => "types.Int",
+                    Value::Uint(_) => "types.Uint",
+                    Value::Double(_) => "types.Double",
+                    Value::String(_) => "types.String",
+                    other => other.type_name(),
+                };
+                return Err(Error::new(format!("got '{kind}', expected iterable type")));
             }
         }
         self.eval(fold.result)
@@ -428,7 +457,10 @@ impl<'a> Run<'a> {
         if so_far.as_ref().is_err_and(Error::is_final) {
             return so_far;
         }
-        let added = self.eval(list)?;
+        let added = match self.eval(list) {
+            Ok(added) => added,
+            Err(error) => return self.failed(1, so_far.err().unwrap_or(error)),
+        };
         self.charge(1)?;
         match (so_far?, added) {
             (Value::List(List::Owned { mut items, declared: None }), Value::List(added)) => {
@@ -485,7 +517,9 @@ fn unwrapped<'a>(name: &str, value: Value<'a>, optional: bool) -> Result<Option<
         Value::Optional(inner) => Ok(inner.map(|it| (*it).clone())),
         other => {
             let shown = other.show();
-            Err(Error::new(format!("cannot initialize optional entry '{name}' from non-optional value {shown}")))
+            Err(Error::new(format!(
+                "cannot initialize optional entry '{name}' from non-optional value {shown}"
+            )))
         }
     }
 }

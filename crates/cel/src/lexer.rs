@@ -47,8 +47,7 @@ pub fn lex<'s>(source: &'s str, issues: &mut Issues) -> Vec<Lexeme<'s>> {
                 Err(failed) => {
                     // The character on which matching failed is part of the message, and skipped with the rest.
                     let length = failed + rest[failed..].chars().next().map_or(0, char::len_utf8);
-                    let shown =
-                        rest[..length].replace('\n', "\\n").replace('\t', "\\t").replace('\r', "\\r");
+                    let shown = &rest[..length];
                     issues.report(offset, format!("Syntax error: token recognition error at: '{shown}'"));
                     (length, None)
                 }
@@ -194,7 +193,9 @@ fn escape(bytes: &[u8], at: usize) -> Result<usize, usize> {
         Ok(at + 2 + count)
     };
     match bytes.get(at + 1) {
-        Some(b'a' | b'b' | b'f' | b'n' | b'r' | b't' | b'v' | b'"' | b'\'' | b'\\' | b'?' | b'`') => Ok(at + 2),
+        Some(b'a' | b'b' | b'f' | b'n' | b'r' | b't' | b'v' | b'"' | b'\'' | b'\\' | b'?' | b'`') => {
+            Ok(at + 2)
+        }
         Some(b'x' | b'X') => check(2, u8::is_ascii_hexdigit),
         Some(b'u') => check(4, u8::is_ascii_hexdigit),
         Some(b'U') => check(8, u8::is_ascii_hexdigit),
@@ -210,7 +211,8 @@ pub fn unquote(text: &str, bytes: bool) -> Result<Vec<u8>, &'static str> {
         Some(rest) => (true, rest.to_owned()),
         None => (false, text),
     };
-    let marks = if text.len() >= 6 && (text.starts_with("'''") || text.starts_with("\"\"\"")) { 3 } else { 1 };
+    let marks =
+        if text.len() >= 6 && (text.starts_with("'''") || text.starts_with("\"\"\"")) { 3 } else { 1 };
     let inner = text.get(marks..text.len().saturating_sub(marks)).ok_or("unable to unescape string")?;
     if raw || !inner.contains('\\') {
         return Ok(inner.as_bytes().to_vec());

@@ -33,16 +33,12 @@ impl Parser<'_> {
             };
         };
         Some(match (function, args) {
-            ("all" | "exists" | "exists_one", [variable, predicate]) => {
-                make.variable(*variable, "argument must be a simple name").map(|name| {
-                    make.quantifier(function, target, name, None, *predicate)
-                })
-            }
-            ("all" | "exists" | "exists_one" | "existsOne", [first, second, predicate]) => {
-                make.variables(*first, *second).map(|(first, second)| {
-                    make.quantifier(function, target, first, Some(second), *predicate)
-                })
-            }
+            ("all" | "exists" | "exists_one", [variable, predicate]) => make
+                .variable(*variable, "argument must be a simple name")
+                .map(|name| make.quantifier(function, target, name, None, *predicate)),
+            ("all" | "exists" | "exists_one" | "existsOne", [first, second, predicate]) => make
+                .variables(*first, *second)
+                .map(|(first, second)| make.quantifier(function, target, first, Some(second), *predicate)),
             ("map", [variable, transform]) => make.map(target, *variable, None, *transform),
             ("map", [variable, filter, transform]) => make.map(target, *variable, Some(*filter), *transform),
             ("filter", [variable, predicate]) => {
@@ -56,7 +52,8 @@ impl Parser<'_> {
             ("transformList" | "transformMap" | "transformMapEntry", [first, second, rest @ ..])
                 if matches!(rest.len(), 1 | 2) =>
             {
-                let (filter, transform) = if rest.len() == 2 { (Some(rest[0]), rest[1]) } else { (None, rest[0]) };
+                let (filter, transform) =
+                    if rest.len() == 2 { (Some(rest[0]), rest[1]) } else { (None, rest[0]) };
                 make.transform(function, target, (*first, *second), filter, transform)
             }
             ("optMap", [variable, mapped]) => make.optional(target, *variable, *mapped, true),

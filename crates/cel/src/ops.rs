@@ -11,9 +11,19 @@ use crate::error::Error;
 use crate::numbers;
 use crate::value::{List, Map, Result, Text, Value};
 
+/// Comparisons within one: lists can hold the same list many times over, so that a short expression can make values
+/// that take for ever to compare.
+const COMPARISONS: u32 = 10_000_000;
+
 /// # Errors
 /// Values of Kubernetes' types, and declared data, cannot be compared with something else.
 pub fn equal(one: &Value<'_>, other: &Value<'_>) -> Result<bool> {
+    let mut left = COMPARISONS;
+    equal_within(one, other, &mut left)
+}
+
+fn equal_within(one: &Value<'_>, other: &Value<'_>, left: &mut u32) -> Result<bool> {
+    *left = left.checked_sub(1).ok_or(Error::CostExceeded)?;
     Ok(match (one, other) {
         (Value::Null, Value::Null) => true,
         (Value::Null, _) | (_, Value::Null) => false,
@@ -31,10 +41,10 @@ pub fn equal(one: &Value<'_>, other: &Value<'_>) -> Result<bool> {
                 && !numbers::is_nan(other)
                 && numbers::compare(one, other) == Some(Ordering::Equal)
         }
-        (Value::List(one), Value::List(other)) => lists_equal(one, other)?,
-        (Value::Map(one), Value::Map(other)) => maps_equal(one, other)?,
+        (Value::List(one), Value::List(other)) => lists_equal(one, other, left)?,
+        (Value::Map(one), Value::Map(other)) => maps_equal(one, other, left)?,
         (Value::Optional(one), Value::Optional(other)) => match (one, other) {
-            (Some(one), Some(other)) => equal(one, other)?,
+            (Some(one), Some(other)) => equal_within(one, other, left)?,
             (one, other) => one.is_none() && other.is_none(),
         },
         (Value::Quantity(one), Value::Quantity(other)) => one == other,
@@ -48,7 +58,7 @@ pub fn equal(one: &Value<'_>, other: &Value<'_>) -> Result<bool> {
                 return Ok(false);
             }
             for ((name, value), (other_name, other_value)) in one.fields.iter().zip(&other.fields) {
-                if name != other_name || !equal(value, other_value)? {
+                if name != other_name || !equal_within(value, other_value, left)? {
                     return Ok(false);
                 }
             }
@@ -85,7 +95,7 @@ fn list_type(declared: Option<&DeclType>) -> Option<&ListType> {
     }
 }
 
-fn lists_equal(one: &List<'_>, other: &List<'_>) -> Result<bool> {
+fn lists_equal(one: &List<'_>, other: &List<'_>, left: &mut u32) -> Result<bool> {
     if one.len() != other.len() {
         return Ok(false);
     }
@@ -108,7 +118,7 @@ fn lists_equal(one: &List<'_>, other: &List<'_>) -> Result<bool> {
             for item in other.iter() {
                 let item = item?;
                 match known.get(&map_key(&item, keys)?) {
-                    Some(mine) if equal(mine, &item)? => {}
+                    Some(mine) if equal_within(mine, &item, left)? => {}
                     _ => return Ok(false),
                 }
             }
@@ -117,10 +127,10 @@ fn lists_equal(one: &List<'_>, other: &List<'_>) -> Result<bool> {
         _ => {
             let declared = one.declared().is_some();
             for (one, other) in one.iter().zip(other.iter()) {
-                match equal(&one?, &other?) {
+                match equal_within(&one?, &other?, left) {
                     Ok(true) => {}
                     Ok(false) => return Ok(false),
-                    Err(error) if declared => return Err(error),
+                    Err(error) if declared || error.is_final() => return Err(error),
                     // Undeclared lists take what cannot be compared for equal, as the reference does.
                     Err(_) => {}
                 }
@@ -133,7 +143,9 @@ fn lists_equal(one: &List<'_>, other: &List<'_>) -> Result<bool> {
 /// The key of an item of a list of the type `map`, as text.
 fn map_key(item: &Value<'_>, keys: &[String]) -> Result<String> {
     let Value::Map(map) = item else {
-        return Err(Error::new("unexpected data format for element of array with x-kubernetes-list-type=map"));
+        return Err(Error::new(
+            "unexpected data format for element of array with x-kubernetes-list-type=map",
+        ));
     };
     let mut text = String::new();
     for key in keys {
@@ -146,11 +158,12 @@ fn map_key(item: &Value<'_>, keys: &[String]) -> Result<String> {
     Ok(text)
 }
 
-fn maps_equal(one: &Map<'_>, other: &Map<'_>) -> Result<bool> {
+fn maps_equal(one: &Map<'_>, other: &Map<'_>, left: &mut u32) -> Result<bool> {
     if one.len() != other.len() {
         return Ok(false);
     }
-    if let (Map::Json { object, declared: Some(_) }, Map::Json { object: others, declared: Some(_) }) = (one, other)
+    if let (Map::Json { object, declared: Some(_) }, Map::Json { object: others, declared: Some(_) }) =
+        (one, other)
         && std::ptr::eq(*object, *others)
     {
         return Ok(true);
@@ -158,7 +171,7 @@ fn maps_equal(one: &Map<'_>, other: &Map<'_>) -> Result<bool> {
     for key in one.keys() {
         match (one.find(&key)?, other.find(&key)?) {
             (Some(one), Some(other)) => {
-                if !equal(&one, &other)? {
+                if !equal_within(&one, &other, left)? {
                     return Ok(false);
                 }
             }
@@ -216,9 +229,8 @@ pub fn add<'a>(one: &Value<'a>, other: &Value<'a>) -> Result<Value<'a>> {
         (Value::Duration(one), Value::Duration(other)) => {
             numbers::checked(one.checked_add(*other), "integer overflow").map(Value::Duration)
         }
-        (Value::Timestamp(time), Value::Duration(nanos)) | (Value::Duration(nanos), Value::Timestamp(time)) => {
-            time.plus(*nanos).map(Value::Timestamp)
-        }
+        (Value::Timestamp(time), Value::Duration(nanos))
+        | (Value::Duration(nanos), Value::Timestamp(time)) => time.plus(*nanos).map(Value::Timestamp),
         (Value::List(one), Value::List(other)) => concat(one, other),
         _ => Err(Error::no_such_overload()),
     }
@@ -234,6 +246,9 @@ fn concat<'a>(one: &List<'a>, other: &List<'a>) -> Result<Value<'a>> {
         if other.is_empty() {
             return Ok(Value::List(one.clone()));
         }
+        // Adding costs next to nothing, so it must not copy.
+        let length = one.len().saturating_add(other.len());
+        return Ok(Value::List(List::Joined { parts: Arc::new((one.clone(), other.clone())), length }));
     }
     let mut items = one.to_vec()?;
     match list_type(declared) {
@@ -294,7 +309,9 @@ pub fn multiply<'a>(one: &Value<'a>, other: &Value<'a>) -> Result<Value<'a>> {
 
 pub fn divide<'a>(one: &Value<'a>, other: &Value<'a>) -> Result<Value<'a>> {
     match (one, other) {
-        (Value::Int(_), Value::Int(0)) | (Value::Uint(_), Value::Uint(0)) => Err(Error::new("division by zero")),
+        (Value::Int(_), Value::Int(0)) | (Value::Uint(_), Value::Uint(0)) => {
+            Err(Error::new("division by zero"))
+        }
         (Value::Int(one), Value::Int(other)) => numbers::int(one.checked_div(*other)),
         (Value::Uint(one), Value::Uint(other)) => numbers::uint(one.checked_div(*other)),
         (Value::Double(one), Value::Double(other)) => Ok(Value::Double(one / other)),
@@ -304,7 +321,9 @@ pub fn divide<'a>(one: &Value<'a>, other: &Value<'a>) -> Result<Value<'a>> {
 
 pub fn modulo<'a>(one: &Value<'a>, other: &Value<'a>) -> Result<Value<'a>> {
     match (one, other) {
-        (Value::Int(_), Value::Int(0)) | (Value::Uint(_), Value::Uint(0)) => Err(Error::new("modulus by zero")),
+        (Value::Int(_), Value::Int(0)) | (Value::Uint(_), Value::Uint(0)) => {
+            Err(Error::new("modulus by zero"))
+        }
         (Value::Int(one), Value::Int(other)) => numbers::int(one.checked_rem(*other)),
         (Value::Uint(one), Value::Uint(other)) => numbers::uint(one.checked_rem(*other)),
         _ => Err(Error::no_such_overload()),
@@ -335,6 +354,7 @@ pub(crate) fn list_contains(list: &List<'_>, item: &Value<'_>) -> Result<bool> {
         match equal(&it?, item) {
             Ok(true) => return Ok(true),
             Ok(false) => {}
+            Err(error) if error.is_final() => return Err(error),
             Err(error) => failed = failed.or(Some(error)),
         }
     }

@@ -24,8 +24,27 @@ const FIRST_IN_MAP: &str = "{'[', '{', '}', '(', '.', ',', '-', '!', '?', 'true'
 const FIRST_IN_INDEX: &str = "{'[', '{', '(', '.', '-', '!', '?', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";
 
 const RESERVED: &[&str] = &[
-    "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop",
-    "package", "namespace", "null", "return", "true", "var", "void", "while",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "null",
+    "return",
+    "true",
+    "var",
+    "void",
+    "while",
 ];
 
 /// Parsing cannot go on; the fault has been reported.
@@ -40,8 +59,7 @@ pub fn parse(source: &str) -> Result<Ast, Issues> {
     let mut issues = Issues::new(source);
     let size = source.chars().count();
     if size > LONGEST {
-        let message =
-            format!("expression code point size exceeds limit: size: {size}, limit {LONGEST}");
+        let message = format!("expression code point size exceeds limit: size: {size}, limit {LONGEST}");
         issues.report_at(Location::NONE, message);
         return Err(issues);
     }
@@ -276,8 +294,13 @@ impl<'s> Parser<'s> {
             let minuses = count(self, "-");
             let seen = self.peek();
             if !starts_member(seen.token) {
-                let text = if seen.token == Token::End { "" } else { seen.text };
-                return Err(self.syntax(seen, format!("no viable alternative at input '-{text}'")));
+                let end = seen.token == Token::End;
+                let text = if end { "" } else { seen.text };
+                let stop = self.syntax(seen, format!("no viable alternative at input '-{text}'"));
+                if end {
+                    self.syntax(seen, format!("mismatched input '{}' expecting {FIRST}", seen.text));
+                }
+                return Err(stop);
             }
             let operand = self.member(FIRST)?;
             return Ok(if minuses % 2 == 0 {
@@ -320,7 +343,8 @@ impl<'s> Parser<'s> {
                 return Err(Stop);
             }
             _ if optional => {
-                let message = format!("mismatched input '{}' expecting {{IDENTIFIER, ESC_IDENTIFIER}}", name.text);
+                let message =
+                    format!("mismatched input '{}' expecting {{IDENTIFIER, ESC_IDENTIFIER}}", name.text);
                 return Err(self.syntax(name, message));
             }
             Token::Symbol(word @ ("true" | "false" | "null")) => {
@@ -348,6 +372,12 @@ impl<'s> Parser<'s> {
     fn arguments(&mut self) -> Parsed<Vec<Id>> {
         let mut args = Vec::new();
         if self.accept(")").is_some() {
+            return Ok(args);
+        }
+        let seen = self.peek();
+        if !starts_expression(seen.token) && matches!(self.ahead(1).token, Token::Symbol(")")) {
+            self.syntax(seen, format!("extraneous input '{}' expecting {FIRST_OR_CLOSE}", seen.text));
+            self.at += 2;
             return Ok(args);
         }
         args.push(self.expression(FIRST_OR_CLOSE)?);
@@ -502,7 +532,8 @@ impl<'s> Parser<'s> {
                 }
                 if field.token != Token::Ident {
                     let expecting = "{'}', ',', '?', IDENTIFIER, ESC_IDENTIFIER}";
-                    return Err(self.syntax(field, format!("mismatched input '{}' expecting {expecting}", field.text)));
+                    return Err(self
+                        .syntax(field, format!("mismatched input '{}' expecting {expecting}", field.text)));
                 }
                 let colon = self.expect(":", "':'")?;
                 let value = self.expression(FIRST)?;
@@ -527,7 +558,9 @@ impl<'s> Parser<'s> {
             None => (lexeme.text, 10),
         };
         let (literal, kind) = match lexeme.token {
-            Token::Int => (i64::from_str_radix(&format!("{sign}{digits}"), radix).ok().map(Literal::Int), "int"),
+            Token::Int => {
+                (i64::from_str_radix(&format!("{sign}{digits}"), radix).ok().map(Literal::Int), "int")
+            }
             Token::Uint => {
                 let digits = digits.trim_end_matches(['u', 'U']);
                 (u64::from_str_radix(digits, radix).ok().map(Literal::Uint), "uint")

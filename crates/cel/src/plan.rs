@@ -44,25 +44,65 @@ pub(crate) enum Function {
 
 pub(crate) enum Node {
     Constant(Value<'static>),
-    Variable { place: usize, name: Arc<str> },
+    Variable {
+        place: usize,
+        name: Arc<str>,
+    },
     Local(usize),
-    Select { operand: NodeId, field: Arc<str>, optional: bool, conditional: bool },
-    Index { operand: NodeId, index: NodeId, optional: bool, conditional: bool },
-    Has { operand: NodeId, field: Arc<str> },
+    Select {
+        operand: NodeId,
+        field: Arc<str>,
+        optional: bool,
+        conditional: bool,
+    },
+    Index {
+        operand: NodeId,
+        index: NodeId,
+        optional: bool,
+        conditional: bool,
+    },
+    Has {
+        operand: NodeId,
+        field: Arc<str>,
+    },
     Conditional([NodeId; 3]),
     And([NodeId; 2]),
     Or([NodeId; 2]),
-    OptionalOr { args: [NodeId; 2], value: bool },
-    InSet { item: NodeId, set: BTreeSet<(u8, Key<'static>)> },
-    Call { function: Function, args: Vec<NodeId>, rule: Rule },
-    List { elements: Vec<NodeId>, optional: Vec<bool> },
-    Map { entries: Vec<(NodeId, NodeId, bool)> },
-    Object { name: Arc<str>, fields: Vec<(Arc<str>, NodeId, bool)> },
+    OptionalOr {
+        args: [NodeId; 2],
+        value: bool,
+    },
+    InSet {
+        item: NodeId,
+        set: BTreeSet<(u8, Key<'static>)>,
+    },
+    Call {
+        function: Function,
+        args: Vec<NodeId>,
+        rule: Rule,
+    },
+    List {
+        elements: Vec<NodeId>,
+        optional: Vec<bool>,
+    },
+    Map {
+        entries: Vec<(NodeId, NodeId, bool)>,
+    },
+    Object {
+        name: Arc<str>,
+        fields: Vec<(Arc<str>, NodeId, bool)>,
+    },
     Fold(Box<Fold>),
     /// A list appended to the accumulator in its place.
-    Append { place: usize, list: NodeId },
+    Append {
+        place: usize,
+        list: NodeId,
+    },
     /// An entry, or a map, put into the accumulator in its place.
-    Insert { place: usize, args: Vec<NodeId> },
+    Insert {
+        place: usize,
+        args: Vec<NodeId>,
+    },
 }
 
 pub(crate) struct Fold {

@@ -99,7 +99,8 @@ impl Time {
             }
             _ => return None,
         };
-        let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
+        let seconds =
+            days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
         Some(Time { seconds, nanos: nanos as u32, offset: offset as i32 })
     }
 
@@ -117,8 +118,7 @@ impl Time {
     /// # Errors
     /// More than fit.
     pub(crate) fn since(self, other: Time) -> Result<i64> {
-        let nanos = i128::from(self.seconds - other.seconds) * i128::from(NANOS)
-            + i128::from(self.nanos)
+        let nanos = i128::from(self.seconds - other.seconds) * i128::from(NANOS) + i128::from(self.nanos)
             - i128::from(other.nanos);
         i64::try_from(nanos).map_err(|_| Error::new("integer overflow"))
     }
@@ -165,7 +165,11 @@ impl fmt::Display for Time {
     /// RFC 3339 with the nanoseconds that there are.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let it = self.civil(self.offset.into());
-        write!(out, "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", it.year, it.month, it.day, it.hour, it.minute, it.second)?;
+        write!(
+            out,
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
+            it.year, it.month, it.day, it.hour, it.minute, it.second
+        )?;
         if self.nanos > 0 {
             write!(out, ".{}", format!("{:09}", self.nanos).trim_end_matches('0'))?;
         }

@@ -57,9 +57,7 @@ impl Bindings {
                 None => it.clone(),
             },
             Type::List(it) => Type::List(inner(it)),
-            Type::Map(pair) => {
-                Type::map(self.substitute(&pair.0, settle), self.substitute(&pair.1, settle))
-            }
+            Type::Map(pair) => Type::map(self.substitute(&pair.0, settle), self.substitute(&pair.1, settle)),
             Type::Opaque(name, Some(it)) => Type::Opaque(name.clone(), Some(inner(it))),
             Type::Type(Some(it)) => Type::Type(Some(inner(it))),
             other => other.clone(),

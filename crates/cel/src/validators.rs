@@ -73,7 +73,8 @@ fn mixed(checked: &Checked, issues: &mut Issues) {
         }
         match checked.ast.expr(id) {
             Expr::List { elements, optional } => {
-                let mut kinds = elements.iter().zip(optional).map(|(id, optional)| (*id, unwrapped(*id, *optional)));
+                let mut kinds =
+                    elements.iter().zip(optional).map(|(id, optional)| (*id, unwrapped(*id, *optional)));
                 let Some((_, wanted)) = kinds.next() else { continue };
                 if let Some((id, found)) = kinds.find(|(_, kind)| !equivalent(wanted, kind)) {
                     report(id, wanted, found);
@@ -102,7 +103,8 @@ fn formatted(checked: &Checked) -> Vec<bool> {
     let mut exempt = vec![false; checked.ast.nodes.len()];
     // Parents come after their children, so going backwards passes it down.
     for id in (0..checked.ast.nodes.len()).rev() {
-        let call = matches!(checked.ast.expr(id as Id), Expr::Call { function, .. } if **function == *"format");
+        let call =
+            matches!(checked.ast.expr(id as Id), Expr::Call { function, .. } if **function == *"format");
         if call || exempt[id] {
             for child in checked.ast.children(id as Id) {
                 exempt[child as usize] = true;

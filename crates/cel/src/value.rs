@@ -17,6 +17,13 @@ use crate::time::Time;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Items of the longest list that is made, where a request holds a million and a half at most.
+pub(crate) const LONGEST: usize = 2_000_000;
+/// Bytes of a value in a message.
+const SHOWN: usize = 64 << 10;
+/// Parts of a value that is made JSON.
+const PARTS: u32 = 2_000_000;
+
 /// Text, of the data or made by the expression.
 #[derive(Clone)]
 pub enum Text<'a> {
@@ -92,8 +99,19 @@ impl fmt::Debug for Value<'_> {
 
 #[derive(Clone)]
 pub enum List<'a> {
-    Json { items: &'a [Json], declared: Option<&'a DeclType> },
-    Owned { items: Arc<Vec<Value<'a>>>, declared: Option<&'a DeclType> },
+    Json {
+        items: &'a [Json],
+        declared: Option<&'a DeclType>,
+    },
+    Owned {
+        items: Arc<Vec<Value<'a>>>,
+        declared: Option<&'a DeclType>,
+    },
+    /// One after the other, as deep as the expression adds.
+    Joined {
+        parts: Arc<(List<'a>, List<'a>)>,
+        length: usize,
+    },
 }
 
 #[derive(Clone)]
@@ -272,21 +290,12 @@ impl<'a> Value<'a> {
             Value::Bytes(bytes) => format!("{bytes:?}").replace(',', ""),
             Value::Duration(nanos) => apimachinery::time::format_duration(*nanos),
             Value::Timestamp(time) => time.to_string(),
-            Value::List(list) => {
-                let items: Vec<String> =
-                    list.iter().map(|it| it.map_or_else(|it| it.to_string(), |it| it.show())).collect();
-                format!("[{}]", items.join(", "))
-            }
-            Value::Map(map) => {
-                let keys = map.keys();
-                let shown = keys.iter().map(|key| {
-                    let value = map.find(key).map_or_else(|it| it.to_string(), |it| it.map_or_else(String::new, |it| it.show()));
-                    format!("{}: {value}", key.show())
-                });
-                format!("{{{}}}", shown.collect::<Vec<_>>().join(", "))
+            Value::List(_) | Value::Map(_) | Value::Optional(Some(_)) => {
+                let mut out = String::new();
+                self.show_into(&mut out);
+                out
             }
             Value::Type(name) => name.to_string(),
-            Value::Optional(Some(inner)) => format!("optional({})", inner.show()),
             Value::Optional(None) => "optional.none()".to_owned(),
             Value::Quantity(it) => it.canonical(),
             Value::Url(it) => it.to_string(),
@@ -299,46 +308,104 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Stops when there is enough: values can hold the same list many times over.
+    fn show_into(&self, out: &mut String) {
+        if out.len() > SHOWN {
+            return;
+        }
+        match self {
+            Value::List(list) => {
+                out.push('[');
+                for (index, item) in list.iter().enumerate().take(SHOWN) {
+                    if index > 0 {
+                        out.push_str(", ");
+                    }
+                    match item {
+                        Ok(item) => item.show_into(out),
+                        Err(error) => out.push_str(&error.to_string()),
+                    }
+                }
+                out.push(']');
+            }
+            Value::Map(map) => {
+                out.push('{');
+                for (index, key) in map.keys().iter().enumerate().take(SHOWN) {
+                    if index > 0 {
+                        out.push_str(", ");
+                    }
+                    key.show_into(out);
+                    out.push_str(": ");
+                    if let Ok(Some(value)) = map.find(key) {
+                        value.show_into(out);
+                    }
+                }
+                out.push('}');
+            }
+            Value::Optional(Some(inner)) => {
+                out.push_str("optional(");
+                inner.show_into(out);
+                out.push(')');
+            }
+            other => out.push_str(&other.show()),
+        }
+    }
+
     /// The value as JSON, for patches and messages to be made of.
     ///
     /// # Errors
-    /// A map with keys that are no strings, a number that JSON cannot write, a value of a library's type.
+    /// A map with keys that are no strings, a number that JSON cannot write, a value of a library's type; a value too
+    /// large.
     pub fn to_json(&self) -> Result<Json> {
+        let mut left = PARTS;
+        self.json_within(&mut left)
+    }
+
+    fn json_within(&self, left: &mut u32) -> Result<Json> {
+        *left = left.checked_sub(1).ok_or(Error::CostExceeded)?;
         Ok(match self {
             Value::Null => Json::Null,
             Value::Bool(it) => Json::Bool(*it),
             Value::Int(it) => (*it).into(),
             Value::Uint(it) => (*it).into(),
-            Value::Double(it) => {
-                serde_json::Number::from_f64(*it).map(Json::Number).ok_or_else(|| Error::new("unsupported number"))?
-            }
+            Value::Double(it) => serde_json::Number::from_f64(*it)
+                .map(Json::Number)
+                .ok_or_else(|| Error::new("unsupported number"))?,
             Value::String(text) => Json::String(text.to_string()),
             Value::Bytes(bytes) => Json::String(crate::library::text::base64(bytes)),
             Value::Duration(_) | Value::Timestamp(_) => {
                 Json::String(crate::library::convert::to_string(self)?.to_string())
             }
             Value::List(List::Json { items, .. }) => Json::Array(items.to_vec()),
-            Value::List(list) => Json::Array(list.iter().map(|it| it?.to_json()).collect::<Result<_>>()?),
+            Value::List(list) => {
+                Json::Array(list.iter().map(|it| it?.json_within(left)).collect::<Result<_>>()?)
+            }
             Value::Map(Map::Json { object, .. }) => Json::Object((*object).clone()),
             Value::Map(map) => {
                 let mut object = serde_json::Map::new();
                 for key in map.keys() {
                     let Value::String(name) = &key else {
-                        return Err(Error::new(format!("map key {:?} is of type {}, not string", key.show(), key.type_name())));
+                        return Err(Error::new(format!(
+                            "map key {:?} is of type {}, not string",
+                            key.show(),
+                            key.type_name()
+                        )));
                     };
                     if let Some(value) = map.find(&key)? {
-                        object.insert(name.to_string(), value.to_json()?);
+                        object.insert(name.to_string(), value.json_within(left)?);
                     }
                 }
                 Json::Object(object)
             }
             Value::Constructed(it) => {
-                let fields = it.fields.iter().map(|(name, value)| Ok((name.to_string(), value.to_json()?)));
+                let fields =
+                    it.fields.iter().map(|(name, value)| Ok((name.to_string(), value.json_within(left)?)));
                 Json::Object(fields.collect::<Result<_>>()?)
             }
-            Value::Optional(Some(inner)) => inner.to_json()?,
+            Value::Optional(Some(inner)) => inner.json_within(left)?,
             Value::Preserved(json) => (*json).clone(),
-            other => return Err(Error::new(format!("unsupported conversion from {} to JSON", other.type_name()))),
+            other => {
+                return Err(Error::new(format!("unsupported conversion from {} to JSON", other.type_name())));
+            }
         })
     }
 }
@@ -348,6 +415,7 @@ impl<'a> List<'a> {
         match self {
             List::Json { items, .. } => items.len(),
             List::Owned { items, .. } => items.len(),
+            List::Joined { length, .. } => *length,
         }
     }
 
@@ -358,6 +426,7 @@ impl<'a> List<'a> {
     pub fn declared(&self) -> Option<&'a DeclType> {
         match self {
             List::Json { declared, .. } | List::Owned { declared, .. } => *declared,
+            List::Joined { .. } => None,
         }
     }
 
@@ -374,6 +443,10 @@ impl<'a> List<'a> {
             List::Owned { items, .. } => {
                 items.get(index).cloned().ok_or_else(|| Error::new(format!("index out of bounds: {index}")))
             }
+            List::Joined { parts, .. } => match index.checked_sub(parts.0.len()) {
+                None => parts.0.at(index),
+                Some(index) => parts.1.at(index),
+            },
         }
     }
 
@@ -381,7 +454,14 @@ impl<'a> List<'a> {
         (0..self.len()).map(|index| self.at(index))
     }
 
+    /// All items.
+    ///
+    /// # Errors
+    /// Data that does not fit its declaration; more items than can be held.
     pub fn to_vec(&self) -> Result<Vec<Value<'a>>> {
+        if self.len() > LONGEST {
+            return Err(Error::CostExceeded);
+        }
         self.iter().collect()
     }
 
@@ -393,7 +473,9 @@ impl<'a> List<'a> {
             Value::Uint(it) => i64::try_from(*it).map_err(|_| unsupported())?,
             Value::Double(it) if it.fract() == 0.0 && it.abs() < 9.2e18 => *it as i64,
             Value::Double(_) => return Err(unsupported()),
-            other => return Err(Error::new(format!("unsupported index type '{}' in list", other.type_name()))),
+            other => {
+                return Err(Error::new(format!("unsupported index type '{}' in list", other.type_name())));
+            }
         };
         match usize::try_from(at) {
             Ok(at) if at < self.len() => self.at(at).map(Some),

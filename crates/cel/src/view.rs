@@ -24,7 +24,9 @@ pub(crate) fn declared<'a>(json: &'a Json, declared: &'a DeclType) -> Result<Val
         (Kind::IntOrString, Json::String(text)) => Value::String(Text::Borrowed(text)),
         (Kind::IntOrString, Json::Number(number)) if number.as_i64().is_some() => Value::json(json),
         (Kind::IntOrString, _) => {
-            return Err(Error::new("invalid data, expected XIntOrString value to be either a string or integer"));
+            return Err(Error::new(
+                "invalid data, expected XIntOrString value to be either a string or integer",
+            ));
         }
         (Kind::Object(_) | Kind::Map { .. }, Json::Object(object)) => {
             Value::Map(Map::Json { object, declared: Some(declared) })
@@ -32,9 +34,13 @@ pub(crate) fn declared<'a>(json: &'a Json, declared: &'a DeclType) -> Result<Val
         (Kind::Object(_) | Kind::Map { .. }, _) => {
             return Err(Error::new("invalid data, expected a map for the provided schema with type=object"));
         }
-        (Kind::List { .. }, Json::Array(items)) => Value::List(List::Json { items, declared: Some(declared) }),
+        (Kind::List { .. }, Json::Array(items)) => {
+            Value::List(List::Json { items, declared: Some(declared) })
+        }
         (Kind::List { .. }, _) => {
-            return Err(Error::new("invalid data, expected an array for the provided schema with type=array"));
+            return Err(Error::new(
+                "invalid data, expected an array for the provided schema with type=array",
+            ));
         }
         (Kind::Preserved, _) => Value::Preserved(json),
         (Kind::Date, Json::String(text)) => date(text)?,
@@ -44,7 +50,8 @@ pub(crate) fn declared<'a>(json: &'a Json, declared: &'a DeclType) -> Result<Val
 }
 
 fn plain<'a>(json: &'a Json, kind: &Type) -> Result<Value<'a>> {
-    let unfit = |expected: &str| Error::new(format!("invalid data, expected {expected}, got {}", go_type(json)));
+    let unfit =
+        |expected: &str| Error::new(format!("invalid data, expected {expected}, got {}", go_type(json)));
     Ok(match kind {
         Type::Bool => Value::Bool(json.as_bool().ok_or_else(|| unfit("bool"))?),
         Type::Int => Value::Int(json.as_i64().ok_or_else(|| unfit("int"))?),

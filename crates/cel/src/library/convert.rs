@@ -143,7 +143,9 @@ pub(crate) fn to_string<'a>(value: &Value<'a>) -> Result<Text<'a>> {
                 .map_err(|_| Error::new("invalid UTF-8 in bytes, cannot convert to string"))?,
             Value::Double(it) => numbers::go_float(*it, 6),
             Value::Duration(nanos) => duration_text(*nanos),
-            Value::Int(_) | Value::Uint(_) | Value::Timestamp(_) | Value::Ip(_) | Value::Cidr(_) => value.show(),
+            Value::Int(_) | Value::Uint(_) | Value::Timestamp(_) | Value::Ip(_) | Value::Cidr(_) => {
+                value.show()
+            }
             _ => return Err(Error::no_such_overload()),
         }
         .into(),

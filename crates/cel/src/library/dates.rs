@@ -42,9 +42,9 @@ fn offset(zone: &str, at: &Time) -> Result<i64> {
     if let Some((hours, minutes)) = zone.split_once(':') {
         let number = |text: &str| {
             let invalid = || Error::new(format!("strconv.Atoi: parsing {text:?}: invalid syntax"));
-            text.parse::<i64>().map_err(|_| invalid()).and_then(|it| {
-                if it.abs() > 100_000 { Err(invalid()) } else { Ok(it) }
-            })
+            text.parse::<i64>()
+                .map_err(|_| invalid())
+                .and_then(|it| if it.unsigned_abs() > 100_000 { Err(invalid()) } else { Ok(it) })
         };
         let (hours, minutes) = (number(hours)?, number(minutes)?);
         let minutes = if zone.starts_with('-') { hours * 60 - minutes } else { hours * 60 + minutes };

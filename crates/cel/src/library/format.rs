@@ -24,7 +24,12 @@ static FORMATS: &[NamedFormat] = &[
     format("dns1035Label", "DNS1035Label", names::is_dns1035_label, 30),
     format("qualifiedName", "QualifiedName", names::is_qualified_name, 60),
     format("dns1123LabelPrefix", "DNS1123LabelPrefix", |it| names::is_dns1123_label(&prefix(it)), 30),
-    format("dns1123SubdomainPrefix", "DNS1123SubdomainPrefix", |it| names::is_dns1123_subdomain(&prefix(it)), 60),
+    format(
+        "dns1123SubdomainPrefix",
+        "DNS1123SubdomainPrefix",
+        |it| names::is_dns1123_subdomain(&prefix(it)),
+        60,
+    ),
     format("dns1035LabelPrefix", "DNS1035LabelPrefix", |it| names::is_dns1035_label(&prefix(it)), 30),
     format("labelValue", "LabelValue", names::is_label_value, 40),
     format("uri", "URI", |it| url::parse_request_uri(it).err().into_iter().collect(), 1103),

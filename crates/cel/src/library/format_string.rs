@@ -20,9 +20,12 @@ enum Clause {
     String,
     Decimal,
     Fixed(usize),
-    Scientific(usize),
+    /// Its precision is read and not heeded, as in the reference.
+    Scientific,
     Binary,
-    Hex { upper: bool },
+    Hex {
+        upper: bool,
+    },
     Octal,
 }
 
@@ -68,7 +71,9 @@ fn read_clause(rest: &str) -> std::result::Result<(Clause, &str), String> {
     if let Some(after) = rest.strip_prefix('.') {
         let digits = after.bytes().take_while(u8::is_ascii_digit).count();
         if digits == after.len() {
-            return Err(format!("{BAD}error while parsing precision: could not find end of precision specifier"));
+            return Err(format!(
+                "{BAD}error while parsing precision: could not find end of precision specifier"
+            ));
         }
         let number = &after[..digits];
         precision = number.parse().map_err(|_| {
@@ -86,7 +91,7 @@ fn read_clause(rest: &str) -> std::result::Result<(Clause, &str), String> {
         's' => Clause::String,
         'd' => Clause::Decimal,
         'f' => Clause::Fixed(precision),
-        'e' => Clause::Scientific(precision),
+        'e' => Clause::Scientific,
         'b' => Clause::Binary,
         'x' | 'X' => Clause::Hex { upper: letter == 'X' },
         'o' => Clause::Octal,
@@ -102,7 +107,7 @@ fn wrong(clause: Clause, kind: &str) -> String {
         }
         Clause::Decimal => "decimal clause can only be used on integers",
         Clause::Fixed(_) => "fixed-point clause can only be used on doubles",
-        Clause::Scientific(_) => "scientific clause can only be used on doubles",
+        Clause::Scientific => "scientific clause can only be used on doubles",
         Clause::Binary => "only integers and bools can be formatted as binary",
         Clause::Hex { .. } => "only integers, byte buffers, and strings can be formatted as hex",
         Clause::Octal => "octal clause can only be used on integers",
@@ -127,8 +132,8 @@ fn one(clause: Clause, value: &Value<'_>) -> Result<String> {
         (Clause::String, _) => convert::to_string(value).map_err(|_| wrong())?.to_string(),
         (Clause::Decimal, Value::Int(it)) => it.to_string(),
         (Clause::Decimal, Value::Uint(it)) => it.to_string(),
-        (Clause::Fixed(_) | Clause::Scientific(_), Value::Double(it)) => localized(clause, *it),
-        (Clause::Fixed(_) | Clause::Scientific(_), Value::String(text)) => match &**text {
+        (Clause::Fixed(_) | Clause::Scientific, Value::Double(it)) => localized(clause, *it),
+        (Clause::Fixed(_) | Clause::Scientific, Value::String(text)) => match &**text {
             "NaN" => localized(clause, f64::NAN),
             "Infinity" => localized(clause, f64::INFINITY),
             "-Infinity" => localized(clause, f64::NEG_INFINITY),
@@ -161,15 +166,23 @@ fn bytes(bytes: &[u8]) -> String {
 
 /// Numbers as they are printed in American English: thousands apart, exponents raised.
 fn localized(clause: Clause, value: f64) -> String {
-    if value.is_nan() {
-        return "NaN".to_owned();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 { "\u{221e}" } else { "-\u{221e}" }.to_owned();
+    if !value.is_finite() {
+        let text = if value.is_nan() {
+            "NaN"
+        } else if value > 0.0 {
+            "\u{221e}"
+        } else {
+            "-\u{221e}"
+        };
+        // The reference pads to the precision here.
+        return match clause {
+            Clause::Scientific => format!("{text:>PRECISION$}"),
+            _ => text.to_owned(),
+        };
     }
     match clause {
-        Clause::Scientific(precision) => {
-            let text = format!("{value:.precision$e}");
+        Clause::Scientific => {
+            let text = format!("{value:.PRECISION$e}");
             let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
             let (sign, exponent) = match exponent.strip_prefix('-') {
                 Some(rest) => ("\u{207b}", rest),
@@ -197,7 +210,10 @@ fn localized(clause: Clause, value: f64) -> String {
 }
 
 fn raised(digit: char) -> char {
-    const RAISED: [char; 10] = ['\u{2070}', '\u{b9}', '\u{b2}', '\u{b3}', '\u{2074}', '\u{2075}', '\u{2076}', '\u{2077}', '\u{2078}', '\u{2079}'];
+    const RAISED: [char; 10] = [
+        '\u{2070}', '\u{b9}', '\u{b2}', '\u{b3}', '\u{2074}', '\u{2075}', '\u{2076}', '\u{2077}', '\u{2078}',
+        '\u{2079}',
+    ];
     digit.to_digit(10).map_or(digit, |it| RAISED[it as usize])
 }
 
@@ -249,7 +265,8 @@ fn in_map(map: &Map<'_>) -> Result<String> {
 pub(crate) fn validate(checked: &Checked, issues: &mut Issues) {
     for id in 0..checked.ast.nodes.len() as Id {
         let Expr::Call { function, target: Some(target), args } = checked.ast.expr(id) else { continue };
-        let (Expr::Literal(Literal::String(text)), [list]) = (checked.ast.expr(*target), args.as_slice()) else {
+        let (Expr::Literal(Literal::String(text)), [list]) = (checked.ast.expr(*target), args.as_slice())
+        else {
             continue;
         };
         let Expr::List { elements, .. } = checked.ast.expr(*list) else { continue };
@@ -257,13 +274,18 @@ pub(crate) fn validate(checked: &Checked, issues: &mut Issues) {
             continue;
         }
         let mut used = 0;
-        let result = expand(text, elements.len(), |message| (id, message), |index, clause| {
-            used = index + 1;
-            match misfit(checked, clause, elements[index]) {
-                None => Ok(String::new()),
-                Some(bad) => Err((bad, wrong(clause, &checked.kind(bad).runtime_name()))),
-            }
-        });
+        let result = expand(
+            text,
+            elements.len(),
+            |message| (id, message),
+            |index, clause| {
+                used = index + 1;
+                match misfit(checked, clause, elements[index]) {
+                    None => Ok(String::new()),
+                    Some(bad) => Err((bad, wrong(clause, &checked.kind(bad).runtime_name()))),
+                }
+            },
+        );
         match result {
             Err((id, message)) => issues.report(checked.ast.offset(id), message),
             Ok(_) if elements.len() > used => {
@@ -284,7 +306,7 @@ fn misfit(checked: &Checked, clause: Clause, id: Id) -> Option<Id> {
     let suits = match clause {
         Clause::String => !matches!(kind, Type::Struct(_) | Type::Opaque(..) | Type::Error),
         Clause::Decimal | Clause::Octal => matches!(kind, Type::Int | Type::Uint),
-        Clause::Fixed(_) | Clause::Scientific(_) => matches!(kind, Type::Double | Type::String),
+        Clause::Fixed(_) | Clause::Scientific => matches!(kind, Type::Double | Type::String),
         Clause::Binary => matches!(kind, Type::Int | Type::Uint | Type::Bool),
         Clause::Hex { .. } => matches!(kind, Type::Int | Type::Uint | Type::String | Type::Bytes),
     };

@@ -68,7 +68,9 @@ fn v4_fault(text: &str) -> String {
     let (mut value, mut digits, mut fields) = (0u32, 0, 0);
     for (at, character) in text.char_indices() {
         match character.to_digit(10) {
-            Some(_) if digits == 1 && value == 0 => return "IPv4 field has octet with leading zero".to_owned(),
+            Some(_) if digits == 1 && value == 0 => {
+                return "IPv4 field has octet with leading zero".to_owned();
+            }
             Some(digit) => {
                 value = value * 10 + digit;
                 digits += 1;
@@ -110,6 +112,10 @@ fn v6_fault(text: &str) -> String {
         let at = text.find(long).unwrap_or(0);
         return format!("each group must have 4 or fewer digits (at {})", quoted(&text[at..]));
     }
+    if let Some(at) = text.find(":::") {
+        let rest = quoted(&text[at + 2..]);
+        return format!("each colon-separated field must have at least one digit (at {rest})");
+    }
     match text.rsplit_once("::") {
         Some((before, _)) if before.contains("::") => {
             let at = text.rfind("::").unwrap_or(0);
@@ -127,8 +133,9 @@ fn parse_ip(text: &str) -> std::result::Result<IpAddr, String> {
     {
         return Err(format!("IP address {} with zone value is not allowed", quoted(text)));
     }
-    let address = parse_address(text)
-        .map_err(|it| format!("IP Address {} parse error during conversion from string: {it}", quoted(text)))?;
+    let address = parse_address(text).map_err(|it| {
+        format!("IP Address {} parse error during conversion from string: {it}", quoted(text))
+    })?;
     if is_mapped(address) {
         return Err(format!("IPv4-mapped IPv6 address {} is not allowed", quoted(text)));
     }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use crate::error::Error;
 use crate::library::{Implementation, int};
 use crate::ops;
-use crate::value::{List, Result, Value};
+use crate::value::{LONGEST, List, Result, Value};
 
 pub(super) fn implementation(name: &str) -> Option<Implementation> {
     Some(match name {
@@ -75,11 +75,17 @@ fn sum<'a>(args: &[Value<'a>], overload: &str) -> Result<Value<'a>> {
         "list_uint_sum_uint" => Value::Uint(0),
         "list_double_sum_double" => Value::Double(0.0),
         "list_duration_sum_duration" => Value::Duration(0),
-        _ => Value::Int(0),
+        "list_int_sum_int" => Value::Int(0),
+        // The first item tells.
+        _ => match list(args, 0)?.iter().next() {
+            Some(Ok(Value::Uint(_))) => Value::Uint(0),
+            Some(Ok(Value::Double(_))) => Value::Double(0.0),
+            Some(Ok(Value::Duration(_))) => Value::Duration(0),
+            _ => Value::Int(0),
+        },
     };
     for item in list(args, 0)?.iter() {
-        // An overflow within a sum is reported as any misfit.
-        sum = ops::add(&sum, &item?).map_err(|_| Error::no_such_overload())?;
+        sum = ops::add(&sum, &item?)?;
     }
     Ok(sum)
 }
@@ -116,6 +122,9 @@ fn slice<'a>(args: &[Value<'a>], _: &str) -> Result<Value<'a>> {
     if list.len() < to {
         return fail(format!("list is length {}", list.len()));
     }
+    if to - from > LONGEST {
+        return Err(Error::CostExceeded);
+    }
     Ok(Value::list((from..to).map(|index| list.at(index)).collect::<Result<_>>()?))
 }
 
@@ -124,7 +133,6 @@ fn flatten<'a>(args: &[Value<'a>], _: &str) -> Result<Value<'a>> {
     if depth < 0 {
         return Err(Error::new("level must be non-negative"));
     }
-    // Lists within lists are at most as deep as the expression and the data are; both are limited.
     let mut items = list(args, 0)?.to_vec()?;
     for _ in 0..depth {
         if !items.iter().any(|it| matches!(it, Value::List(_))) {
@@ -135,6 +143,9 @@ fn flatten<'a>(args: &[Value<'a>], _: &str) -> Result<Value<'a>> {
             match item {
                 Value::List(inner) => flat.extend(inner.to_vec()?),
                 other => flat.push(other),
+            }
+            if flat.len() > LONGEST {
+                return Err(Error::CostExceeded);
             }
         }
         items = flat;
@@ -161,12 +172,9 @@ fn sort<'a>(list: &List<'a>, keys: &List<'a>) -> Result<Value<'a>> {
     Ok(Value::list(order.into_iter().map(|index| list.at(index)).collect::<Result<_>>()?))
 }
 
-/// Items that `lists.range` makes at most: more could not be paid for in any budget, nor held.
-const LONGEST_RANGE: i64 = 10_000_000;
-
 fn range<'a>(args: &[Value<'a>], _: &str) -> Result<Value<'a>> {
     let end = int(args, 0)?;
-    if end > LONGEST_RANGE {
+    if end > LONGEST as i64 {
         return Err(Error::CostExceeded);
     }
     Ok(Value::list((0..end).map(Value::Int).collect()))

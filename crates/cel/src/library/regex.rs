@@ -17,11 +17,13 @@ pub(super) fn implementation(name: &str) -> Option<Implementation> {
             Ok(Value::Bool(pattern.is_match(string(args, 0)?)))
         },
         "find" => |args, _| {
-            let pattern = compile(string(args, 1)?).map_err(|it| Error::new(format!("Illegal regex: {it}")))?;
+            let pattern =
+                compile(string(args, 1)?).map_err(|it| Error::new(format!("Illegal regex: {it}")))?;
             find(&pattern, args)
         },
         "findAll" => |args, _| {
-            let pattern = compile(string(args, 1)?).map_err(|it| Error::new(format!("Illegal regex: {it}")))?;
+            let pattern =
+                compile(string(args, 1)?).map_err(|it| Error::new(format!("Illegal regex: {it}")))?;
             find_all(&pattern, args)
         },
         _ => return None,
@@ -76,7 +78,9 @@ fn reason(error: &regex::Error, pattern: &str) -> String {
         _ => return last,
     };
     let shown = match go {
-        "missing argument to repetition operator" => pattern.chars().next().map(String::from).unwrap_or_default(),
+        "missing argument to repetition operator" => {
+            pattern.chars().next().map(String::from).unwrap_or_default()
+        }
         "missing closing ]" => pattern[pattern.find('[').unwrap_or(0)..].to_owned(),
         _ => pattern.to_owned(),
     };
@@ -119,7 +123,8 @@ fn translate(pattern: &str) -> std::result::Result<String, String> {
                         length = 2 + end.map_or(quoted.len(), |at| at + 2);
                     }
                     Some('0'..='7') => {
-                        let digits = rest[1..].bytes().take(3).take_while(|it| (b'0'..=b'7').contains(it)).count();
+                        let digits =
+                            rest[1..].bytes().take(3).take_while(|it| (b'0'..=b'7').contains(it)).count();
                         if digits == 1 && escaped != Some('0') {
                             return Err(format!("invalid escape sequence: `{}`", &rest[..2]));
                         }

@@ -83,7 +83,11 @@ impl Version {
             Some((patch, pre)) => (patch, Some(pre)),
             None => (rest, None),
         };
-        let numbers = [number(major, "Major", "major")?, number(minor, "Minor", "minor")?, number(patch, "Patch", "patch")?];
+        let numbers = [
+            number(major, "Major", "major")?,
+            number(minor, "Minor", "minor")?,
+            number(patch, "Patch", "patch")?,
+        ];
         let pre = pre.map(|it| it.split('.').map(read_pre).collect()).transpose()?.unwrap_or_default();
         let build = build.map(|it| it.split('.').map(read_build).collect()).transpose()?.unwrap_or_default();
         Ok(Version { numbers, pre, build })
@@ -129,18 +133,32 @@ fn read_pre(text: &str) -> std::result::Result<Pre, String> {
     }
     if text.bytes().all(|it| it.is_ascii_digit()) {
         if text.len() > 1 && text.starts_with('0') {
-            return Err(format!("Numeric PreRelease version must not contain leading zeroes {}", quoted(text)));
+            return Err(format!(
+                "Numeric PreRelease version must not contain leading zeroes {}",
+                quoted(text)
+            ));
         }
-        return text.parse().map(Pre::Number).map_err(|_| format!("strconv.ParseUint: parsing {}: value out of range", quoted(text)));
+        return text
+            .parse()
+            .map(Pre::Number)
+            .map_err(|_| format!("strconv.ParseUint: parsing {}: value out of range", quoted(text)));
     }
-    if word(text) { Ok(Pre::Text(text.to_owned())) } else { Err(format!("Invalid character(s) found in prerelease {}", quoted(text))) }
+    if word(text) {
+        Ok(Pre::Text(text.to_owned()))
+    } else {
+        Err(format!("Invalid character(s) found in prerelease {}", quoted(text)))
+    }
 }
 
 fn read_build(text: &str) -> std::result::Result<String, String> {
     if text.is_empty() {
         return Err("Build meta data is empty".to_owned());
     }
-    if word(text) { Ok(text.to_owned()) } else { Err(format!("Invalid character(s) found in build meta data {}", quoted(text))) }
+    if word(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("Invalid character(s) found in build meta data {}", quoted(text)))
+    }
 }
 
 fn read(args: &[Value<'_>]) -> Result<std::result::Result<Version, String>> {

@@ -7,6 +7,9 @@ use crate::error::Error;
 use crate::library::{Implementation, int, lists, string};
 use crate::value::{List, Result, Value};
 
+/// Bytes of text that is made: more than any budget pays for where size has its price.
+const LONGEST_TEXT: usize = 64 << 20;
+
 pub(super) fn implementation(name: &str) -> Option<Implementation> {
     Some(match name {
         "size" => size,
@@ -112,6 +115,10 @@ fn last_index_of<'a>(args: &[Value<'a>], _: &str) -> Result<Value<'a>> {
 
 fn replace<'a>(args: &[Value<'a>], _: &str) -> Result<Value<'a>> {
     let (text, old, new) = (string(args, 0)?, string(args, 1)?, string(args, 2)?);
+    // The price is that of the text gone through, whatever comes out.
+    if text.matches(old).count().saturating_mul(new.len()) > LONGEST_TEXT {
+        return Err(Error::CostExceeded);
+    }
     if args.len() < 4 {
         return Ok(Value::string(text.replace(old, new)));
     }
@@ -169,6 +176,9 @@ fn join_list(list: &List<'_>, separator: &str) -> Result<String> {
     for (index, item) in list.iter().enumerate() {
         if index > 0 {
             out.push_str(separator);
+        }
+        if out.len() > LONGEST_TEXT {
+            return Err(Error::CostExceeded);
         }
         match item? {
             Value::String(text) => out.push_str(&text),

@@ -31,7 +31,8 @@ pub(crate) fn parse_request_uri(text: &str) -> std::result::Result<Url, Fault> {
 fn parse_any(text: &str) -> std::result::Result<Url, Fault> {
     let (rest, fragment) = text.split_once('#').unwrap_or((text, ""));
     let mut url = parse(rest, false).map_err(|fault| format!("parse {}: {fault}", quoted(rest)))?;
-    url.fragment = unescape(fragment, Part::Fragment).map_err(|fault| format!("parse {}: {fault}", quoted(text)))?;
+    url.fragment =
+        unescape(fragment, Part::Fragment).map_err(|fault| format!("parse {}: {fault}", quoted(text)))?;
     Ok(url)
 }
 
@@ -163,7 +164,8 @@ fn unescape(text: &str, part: Part) -> std::result::Result<String, Fault> {
                 let digits = bytes.get(at + 1..at + 3).filter(|it| it.iter().all(u8::is_ascii_hexdigit));
                 let value = digits.and_then(|it| u8::from_str_radix(std::str::from_utf8(it).ok()?, 16).ok());
                 let Some(value) = value else {
-                    let end = (at + 3..=text.len()).find(|it| text.is_char_boundary(*it)).unwrap_or(text.len());
+                    let end =
+                        (at + 3..=text.len()).find(|it| text.is_char_boundary(*it)).unwrap_or(text.len());
                     return Err(format!("invalid URL escape {}", quoted(&text[at..end])));
                 };
                 // Only what is not ASCII may be escaped in a host, but for the sign itself.
