@@ -150,7 +150,7 @@ async fn exec_attach_forward_and_logs() {
     assert_eq!((err.as_str(), how.as_str()), ("", "Success"));
 
     // a terminal and its size
-    let sized = ["sh", "-c", "while [ \"$(stty size)\" != '33 77' ]; do sleep 0.1; done; echo sized"];
+    let sized = ["sh", "-c", "while [ \"$(stty size 2>&1)\" != '33 77' ]; do sleep 0.1; done; echo sized"];
     let mut process = pods.exec("p", sized, &AttachParams::interactive_tty()).await.unwrap();
     let mut size = process.terminal_size().unwrap();
     size.try_send(TerminalSize { height: 33, width: 77 }).unwrap();
