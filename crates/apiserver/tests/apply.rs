@@ -117,11 +117,7 @@ async fn requests_that_are_refused() {
     check(nameless, 422, required);
     let cbor = [("content-type", "application/apply-patch+cbor")];
     let cbor = world.send("PATCH", &format!("{path}?fieldManager=a"), &cbor, vec![0xa0]).await;
-    check(
-        cbor,
-        415,
-        "415: Unsupported Media Type",
-    );
+    check(cbor, 415, "415: Unsupported Media Type");
     let forced = world.patch("merge", &format!("{path}?force=true"), json!({})).await;
     let forbidden = "PatchOptions.meta.k8s.io \"\" is invalid: force: Forbidden: may not be specified for non-apply patch";
     check(forced, 422, forbidden);

@@ -119,7 +119,8 @@ async fn addresses_are_objects() {
     w.post("/apis/networking.k8s.io/v1/servicecidrs", range).await.ok();
     w.post(SERVICES, service("c", outside)).await.ok();
 
-    let external = json!({"type": "ExternalName", "externalName": "x.y", "clusterIP": "", "clusterIPs": null});
+    let external =
+        json!({"type": "ExternalName", "externalName": "x.y", "clusterIP": "", "clusterIPs": null});
     w.patch("merge", &format!("{SERVICES}/c"), json!({"spec": external})).await.ok();
     assert_eq!(w.get(&format!("{ADDRESSES}/10.200.0.5")).await.fault().0, 404);
     w.delete(&format!("{SERVICES}/a")).await.ok();

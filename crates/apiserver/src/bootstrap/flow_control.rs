@@ -143,7 +143,8 @@ pub fn judged(schemas: &[Value], levels: &[Value], now: &str) -> Vec<Value> {
         if said.is_some_and(|said| said["status"] == status && said["message"] == message) {
             continue;
         }
-        let since = said.filter(|said| said["status"] == status).map(|said| said["lastTransitionTime"].clone());
+        let since =
+            said.filter(|said| said["status"] == status).map(|said| said["lastTransitionTime"].clone());
         conditions.retain(|condition| condition["type"] != KIND);
         conditions.push(json!({"type": KIND, "status": status, "reason": reason, "message": message,
             "lastTransitionTime": since.unwrap_or_else(|| now.into())}));

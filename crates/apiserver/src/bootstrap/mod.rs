@@ -104,7 +104,8 @@ pub async fn leave(server: &Arc<ApiServer>) -> Result<(), Status> {
 async fn keep(server: &Arc<ApiServer>) -> Result<(), Status> {
     ensure_all(server, system::namespaces(), reconcile::leave).await?;
     ensure_all(server, system::service_cidr(server), reconcile::service_cidr).await?;
-    if let (Some(object), Some((_, resource))) = (system::ready_service_cidr(server), addresses::resources()) {
+    if let (Some(object), Some((_, resource))) = (system::ready_service_cidr(server), addresses::resources())
+    {
         match write_to(server, resource, "status", Method::PUT, &object).await {
             // Somebody else was quicker: their write is an event, and we come by again.
             Err(status) if status.is_conflict() || status.is_not_found() => {}
@@ -171,9 +172,7 @@ async fn follow(server: Arc<ApiServer>, mut watches: Vec<WatchStream>) {
         for watch in &mut watches {
             while let Some(Some(Ok(_))) = watch.next().now_or_never() {}
         }
-        for result in
-            [sum_up_roles(&server).await, judge_flow_schemas(&server).await, keep(&server).await]
-        {
+        for result in [sum_up_roles(&server).await, judge_flow_schemas(&server).await, keep(&server).await] {
             if let Err(status) = result {
                 if server.shutdown.is_cancelled() {
                     return;

@@ -471,7 +471,8 @@ impl Scope<'_> {
         }
         let beside = reservation.as_ref().map(|r| (hooks.beside_write)(self, &new, r)).transpose()?;
         let beside = beside.unwrap_or_default();
-        match self.server.storage.put_with(self.resource, key.clone(), value, kv.mod_revision, beside).await? {
+        match self.server.storage.put_with(self.resource, key.clone(), value, kv.mod_revision, beside).await?
+        {
             Ok(kv) => {
                 if let Some(reservation) = reservation {
                     reservation.commit();

@@ -51,7 +51,10 @@ fn is_shim_of(line: &[u8], socket: &Path) -> bool {
         let name = program.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         name.starts_with(b"containerd-shim")
     });
-    is_shim && words.windows(2).any(|two| two[0] == b"-address" && two[1] == socket.as_os_str().as_encoded_bytes())
+    is_shim
+        && words
+            .windows(2)
+            .any(|two| two[0] == b"-address" && two[1] == socket.as_os_str().as_encoded_bytes())
 }
 
 #[cfg(test)]
