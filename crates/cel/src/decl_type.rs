@@ -190,10 +190,8 @@ impl DeclType {
     /// All objects in it, by name.
     pub(crate) fn objects(self: &Arc<DeclType>, found: &mut BTreeMap<Arc<str>, Arc<DeclType>>) {
         match &self.kind {
-            Kind::Object(object) => {
-                if found.insert(object.name.clone(), self.clone()).is_none() {
-                    object.properties.values().for_each(|kind| kind.objects(found));
-                }
+            Kind::Object(object) if found.insert(object.name.clone(), self.clone()).is_none() => {
+                object.properties.values().for_each(|kind| kind.objects(found));
             }
             Kind::List { element, .. } => element.objects(found),
             Kind::Map { value } => value.objects(found),

@@ -27,7 +27,7 @@ pub(crate) fn double_to_int(value: f64) -> Result<i64> {
 }
 
 pub(crate) fn double_to_uint(value: f64) -> Result<u64> {
-    let fits = value >= 0.0 && value < 18_446_744_073_709_551_616.0;
+    let fits = (0.0..18_446_744_073_709_551_616.0).contains(&value);
     checked(fits.then_some(value as u64), UINT)
 }
 

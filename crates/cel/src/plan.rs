@@ -299,7 +299,8 @@ impl Planner<'_> {
                     && library::convert::is_conversion(name)
                     && let Some(argument) = self.constant(args[0])
                 {
-                    let value = run(&[argument.clone()], overload).map_err(|error| error.to_string())?;
+                    let value =
+                        run(std::slice::from_ref(argument), overload).map_err(|error| error.to_string())?;
                     return Ok(self.push(Node::Constant(value)));
                 }
                 match args.get(1).and_then(|it| self.constant(*it)).and_then(Value::as_str) {

@@ -20,8 +20,8 @@ pub(super) fn implementation(name: &str) -> Option<Implementation> {
         "lists.range" => range,
         "reverse" => reverse,
         "distinct" => distinct,
-        "first" => |args, _| Ok(end(list(args, 0)?, |_| 0)?),
-        "last" => |args, _| Ok(end(list(args, 0)?, |length| length - 1)?),
+        "first" => |args, _| end(list(args, 0)?, |_| 0),
+        "last" => |args, _| end(list(args, 0)?, |length| length - 1),
         "optional.unwrap" | "unwrapOpt" => unwrap,
         "sets.contains" => |args, _| Ok(Value::Bool(covers(list(args, 0)?, list(args, 1)?)?)),
         "sets.equivalent" => |args, _| {
