@@ -135,7 +135,9 @@ impl Server {
             self.path("ca.crt").display(),
         );
         let kubeconfig = Kubeconfig::from_yaml(&text)?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        // a refusal with Retry-After is an answer here
+        config.default_retry = false;
         Ok(Client::try_from(config)?)
     }
 
