@@ -22,10 +22,10 @@ fn read(bytes: &[u8]) {
         let _ = info.is_long_running();
     }
     for watch in [false, true] {
-        if let Ok(mut options) = ListOptions::parse(&query, watch) {
-            if options.select_name("a").is_ok() {
-                assert_eq!(options.fields.requires_exact_match("metadata.name"), Some("a"));
-            }
+        if let Ok(mut options) = ListOptions::parse(&query, watch)
+            && options.select_name("a").is_ok()
+        {
+            assert_eq!(options.fields.requires_exact_match("metadata.name"), Some("a"));
         }
     }
     for kind in ["CreateOptions", "UpdateOptions", "PatchOptions"] {

@@ -134,8 +134,8 @@ fn is_mac(text: &str) -> bool {
         _ => return false,
     };
     let groups: Vec<&str> = text.split(separator).collect();
-    let well = |group: &&str| group.len() == width && group.bytes().all(|byte| byte.is_ascii_hexdigit());
-    groups.iter().all(|group| well(&group)) && matches!(groups.len() * width, 12 | 16 | 40)
+    let well = |group: &str| group.len() == width && group.bytes().all(|byte| byte.is_ascii_hexdigit());
+    groups.iter().all(|group| well(group)) && matches!(groups.len() * width, 12 | 16 | 40)
 }
 
 fn is_uuid(text: &str, version: Option<u8>) -> bool {

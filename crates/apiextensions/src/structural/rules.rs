@@ -204,7 +204,7 @@ fn nested(fields: &Map<String, Value>, skip: Skip, path: &Path<'_>, errors: &mut
             errors.push(Error::forbidden(&path.child(field), format!("must be {must} to be structural")));
         }
     }
-    if fields.get("additionalProperties").is_some_and(|value| is_set(value)) {
+    if fields.get("additionalProperties").is_some_and(is_set) {
         let at = path.child("additionalProperties");
         errors.push(Error::forbidden(&at, "must be undefined to be structural"));
     }

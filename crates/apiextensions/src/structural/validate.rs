@@ -236,7 +236,8 @@ fn type_fault(value: &Value, schema: &Structural, format: &str, at: &At<'_>) -> 
     if !textual && !format.is_empty() && !fits && format != held {
         return Some(wrong_type(at, format, held));
     }
-    if !(takes(Kind::Number) || takes(Kind::Integer)) && !format.is_empty() && textual {
+    let numeric = takes(Kind::Number) || takes(Kind::Integer);
+    if textual && !numeric && !format.is_empty() {
         return None;
     }
     (!fits).then(|| wrong_type(at, &names(schema), kind.map_or("", Kind::name)))

@@ -270,7 +270,7 @@ pub(super) fn apply(
     let top = |key: &str| value[key].as_str().unwrap_or_default();
     let (given, kind) = (top("apiVersion"), top("kind"));
     let same = given == api_version && kind == expected.kind;
-    if !same && !(given.is_empty() && kind.is_empty()) {
+    if !(same || given.is_empty() && kind.is_empty()) {
         // Upstream reads the result as what it says it is.
         return Err(invalid(match kind == expected.kind {
             true => format!("no kind {kind:?} is registered for version {given:?}"),

@@ -39,10 +39,8 @@ fn mix(patch: &mut Value, original: &Value, random: &mut Random) {
                 }
             }
         }
-        (Value::Array(patch), Value::Array(original)) => {
-            if random.chance(30) {
-                patch.extend(original.iter().take(1).cloned());
-            }
+        (Value::Array(patch), Value::Array(original)) if random.chance(30) => {
+            patch.extend(original.iter().take(1).cloned());
         }
         _ => {}
     }
