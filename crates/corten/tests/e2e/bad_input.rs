@@ -247,8 +247,11 @@ fn bad_input() {
 
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 
-    // Not a Status: upstream's path is unknown before anything knows what a resource is.
     let (code, body) = c.admin_curl("/apis/apps/v1/namespaces/bad/none", &["-X", "POST", "-d", "{}"]);
+    assert_eq!(code, 404);
+    assert!(body.contains("the server could not find the requested resource"), "{body}");
+    // Not a Status: upstream's path is unknown before anything knows what a resource is.
+    let (code, body) = c.admin_curl("/apis/none/v1/namespaces/bad/none", &["-X", "POST", "-d", "{}"]);
     assert_eq!((code, body.as_str()), (404, "404 page not found\n"));
 
     step("what kubectl says");
