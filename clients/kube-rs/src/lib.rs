@@ -5,8 +5,6 @@
 //! second time for every test of the binary. The binary is the one beside the tests in the target directory:
 //! `cargo build -p corten` makes it, and so do the tests of the whole workspace.
 
-#![allow(clippy::disallowed_methods, reason = "a test bed of real processes lives in real time")]
-
 #[path = "../../../crates/corten/src/certificates/issue.rs"]
 mod issue;
 

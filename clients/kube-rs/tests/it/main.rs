@@ -1,7 +1,5 @@
 //! What programs written with kube-rs do, against our API server.
 
-#![allow(clippy::disallowed_methods, reason = "a test bed of real processes lives in real time")]
-
 use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;

@@ -71,16 +71,15 @@ pub fn choose(offered: &[&str], served: &[&str]) -> Choice {
 ///
 /// # Errors
 /// The refusal.
-#[allow(clippy::result_large_err, reason = "the error is the answer itself")]
 pub fn handshake(
     method: &Method,
     headers: &HeaderMap,
     choose: impl FnOnce(&[&str]) -> Choice,
-) -> Result<Response<()>, Response<&'static str>> {
+) -> Result<Response<()>, Box<Response<&'static str>>> {
     let refuse = |code: StatusCode, why: &'static str| {
         let mut refusal = Response::new(why);
         *refusal.status_mut() = code;
-        refusal
+        Box::new(refusal)
     };
     if method != Method::GET {
         return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, "bad method"));

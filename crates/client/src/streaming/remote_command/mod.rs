@@ -4,8 +4,6 @@
 //! is the SPDY side. Upstream's `streamtranslator.go` and `client-go/tools/remotecommand` are what clients and
 //! servers can tell this from.
 
-#![allow(clippy::result_large_err, reason = "one Status for each command, and it is what the client gets")]
-
 mod channels;
 mod outcome;
 mod session;
@@ -115,7 +113,7 @@ where
         let _ = sink.send(first.message(&[])).await;
         let outcome = match dial.await {
             Ok(server) => session::run(server, streams, taken, &mut sink, &activity).await,
-            Err(status) => Err(status),
+            Err(status) => Err(status.into()),
         };
         (sink, outcome)
     });

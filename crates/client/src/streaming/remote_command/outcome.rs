@@ -6,7 +6,7 @@ const NON_ZERO: &str = "NonZeroExitCode";
 const EXIT_CODE: &str = "ExitCode";
 
 /// Ended well, or how not. An exit code other than 0 is a failure with the reason `NonZeroExitCode`.
-pub type Outcome = Result<(), Status>;
+pub type Outcome = Result<(), Box<Status>>;
 
 /// What the error stream says, of a server that speaks `protocol`. Nothing at all means well.
 pub fn of_error_stream(protocol: Option<&str>, message: &[u8]) -> Outcome {
@@ -15,10 +15,10 @@ pub fn of_error_stream(protocol: Option<&str>, message: &[u8]) -> Outcome {
     }
     if !has_status(protocol) {
         let text = String::from_utf8_lossy(message);
-        return Err(Status::internal(format_args!("error executing remote command: {text}")));
+        return Err(Status::internal(format_args!("error executing remote command: {text}")).into());
     }
     let failed = |what: std::fmt::Arguments<'_>| {
-        Err(Status::internal(format_args!("error stream protocol error: {what}")))
+        Err(Status::internal(format_args!("error stream protocol error: {what}")).into())
     };
     let status: Status = match serde_json::from_slice(message) {
         Ok(status) => status,
@@ -30,14 +30,14 @@ pub fn of_error_stream(protocol: Option<&str>, message: &[u8]) -> Outcome {
         _ => return failed(format_args!("unknown error")),
     }
     if status.reason != NON_ZERO {
-        return Err(Status::internal(&status.message));
+        return Err(Status::internal(&status.message).into());
     }
     let Some(details) = &status.details else { return failed(format_args!("details must be set")) };
     let Some(cause) = details.causes.iter().find(|cause| cause.kind == EXIT_CODE) else {
         return failed(format_args!("no {EXIT_CODE} cause given"));
     };
     match cause.message.parse::<u8>() {
-        Ok(code) => Err(exit(code)),
+        Ok(code) => Err(exit(code).into()),
         Err(_) => failed(format_args!("invalid exit code value {:?}", cause.message)),
     }
 }
@@ -57,7 +57,7 @@ fn exit(code: u8) -> Status {
 /// The Status on the client's error channel, as upstream writes it: without its kind.
 pub fn json(outcome: &Outcome) -> Vec<u8> {
     let success = Status::success(None);
-    let status = outcome.as_ref().err().unwrap_or(&success);
+    let status = outcome.as_ref().err().map_or(&success, |status| &**status);
     let mut value = serde_json::to_value(status).unwrap_or_default();
     if let Some(fields) = value.as_object_mut() {
         fields.remove("kind");

@@ -151,7 +151,7 @@ impl<R: AsyncRead + Unpin, S: Sink<Message> + Unpin> Reader<'_, R, S> {
             let length = tokio::select! {
                 biased;
                 length = self.from.read(&mut block) => length.unwrap_or(0),
-                () = sleep_until(late), if !opened => return Err(Status::internal("Timeout occurred")),
+                () = sleep_until(late), if !opened => return Err(Status::internal("Timeout occurred").into()),
             };
             if length == 0 {
                 return self.lost();
@@ -163,7 +163,7 @@ impl<R: AsyncRead + Unpin, S: Sink<Message> + Unpin> Reader<'_, R, S> {
                     Ok(Some(frame)) => self.frame(frame).await?,
                     Ok(None) => break,
                     Err(error) => {
-                        return Err(Status::internal(format_args!("reading the streams: {error}")));
+                        return Err(Status::internal(format_args!("reading the streams: {error}")).into());
                     }
                 }
             }
@@ -184,11 +184,11 @@ impl<R: AsyncRead + Unpin, S: Sink<Message> + Unpin> Reader<'_, R, S> {
     /// The connection has ended. If the outcome was told before, it stands.
     fn lost(&self) -> Outcome {
         if self.open.iter().any(|open| !open.replied) {
-            return Err(Status::internal("Stream reset"));
+            return Err(Status::internal("Stream reset").into());
         }
         let told = self.open.iter().any(|open| open.channel == Channel::Error && !open.receives);
         if self.message.is_empty() && !told && outcome::has_status(self.protocol.as_deref()) {
-            return Err(Status::internal("the connection was lost before the command ended"));
+            return Err(Status::internal("the connection was lost before the command ended").into());
         }
         outcome::of_error_stream(self.protocol.as_deref(), &self.message)
     }
@@ -198,7 +198,7 @@ impl<R: AsyncRead + Unpin, S: Sink<Message> + Unpin> Reader<'_, R, S> {
         let _ = self.answers.try_send(answer);
     }
 
-    async fn frame(&mut self, frame: Frame) -> Result<(), Status> {
+    async fn frame(&mut self, frame: Frame) -> Outcome {
         match frame {
             Frame::Data { stream, fin, bytes } => {
                 self.data(stream, &bytes).await?;
@@ -216,7 +216,7 @@ impl<R: AsyncRead + Unpin, S: Sink<Message> + Unpin> Reader<'_, R, S> {
             }
             Frame::RstStream { stream, .. } => {
                 if self.open.iter().any(|open| open.id == stream && !open.replied) {
-                    return Err(Status::internal("Stream reset"));
+                    return Err(Status::internal("Stream reset").into());
                 }
                 self.close(stream);
             }
@@ -229,7 +229,7 @@ impl<R: AsyncRead + Unpin, S: Sink<Message> + Unpin> Reader<'_, R, S> {
         Ok(())
     }
 
-    async fn data(&mut self, stream: u32, bytes: &Bytes) -> Result<(), Status> {
+    async fn data(&mut self, stream: u32, bytes: &Bytes) -> Outcome {
         let Some(channel) =
             self.open.iter().find(|open| open.id == stream && open.receives).map(|open| open.channel)
         else {
@@ -238,7 +238,7 @@ impl<R: AsyncRead + Unpin, S: Sink<Message> + Unpin> Reader<'_, R, S> {
         match channel {
             Channel::Error => {
                 if self.message.len() + bytes.len() > LONGEST_ERROR {
-                    return Err(Status::internal("the error stream is too long"));
+                    return Err(Status::internal("the error stream is too long").into());
                 }
                 self.message.extend_from_slice(bytes);
             }
