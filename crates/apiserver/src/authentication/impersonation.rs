@@ -27,7 +27,7 @@ const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 const MANY: usize = 4;
 
 /// Says whether somebody may do something, or gives the denial.
-pub type May<'a> = dyn Fn(&UserInfo, &Attributes<'_>) -> Result<(), Status> + 'a;
+pub type May<'a> = dyn Fn(&UserInfo, &Attributes<'_>) -> Result<(), Box<Status>> + 'a;
 
 /// The user that a request is carried out as: the one who sent it, or the one that its headers name. `request`
 /// is what is to be done.
@@ -157,7 +157,7 @@ impl Mode {
         let constrained = self != Self::Legacy;
         if constrained {
             let verb = format!("impersonate-on:{}:{}", self.name(), request.verb);
-            may(user, &Attributes { verb: &verb, ..*request })?;
+            may(user, &Attributes { verb: &verb, ..*request }).map_err(|denial| *denial)?;
         }
         let verb = if constrained { format!("impersonate:{}", self.name()) } else { "impersonate".into() };
         const AUTHENTICATION: (&str, &str) = ("authentication.k8s.io", "v1");
@@ -185,11 +185,11 @@ impl Mode {
             }
             (None, None) => Attributes { name: &wanted.name, ..part("users") },
         };
-        may(user, &name)?;
+        may(user, &name).map_err(|denial| *denial)?;
         let own =
             |resource| Attributes { group: AUTHENTICATION.0, version: AUTHENTICATION.1, ..part(resource) };
         if !wanted.uid.is_empty() {
-            may(user, &Attributes { name: &wanted.uid, ..own("uids") })?;
+            may(user, &Attributes { name: &wanted.uid, ..own("uids") }).map_err(|denial| *denial)?;
         }
         let refuse = |a: &Attributes<'_>, why: String| Err(forbidden(user, a, &why.into()));
         let groups = part("groups");
@@ -203,7 +203,7 @@ impl Mode {
         let all = |a: &Attributes<'_>, count| constrained && count >= MANY && may(user, a).is_ok();
         if !all(&Attributes { name: "*", ..groups }, wanted.groups.len()) {
             for group in &wanted.groups {
-                may(user, &Attributes { name: group, ..groups })?;
+                may(user, &Attributes { name: group, ..groups }).map_err(|denial| *denial)?;
             }
         }
         let extras = own("userextras");
@@ -214,7 +214,8 @@ impl Mode {
         if !all(&Attributes { name: "*", subresource: "*", ..extras }, values.max(wanted.extra.len())) {
             for (key, values) in &wanted.extra {
                 for value in values {
-                    may(user, &Attributes { subresource: key, name: value, ..extras })?;
+                    may(user, &Attributes { subresource: key, name: value, ..extras })
+                        .map_err(|denial| *denial)?;
                 }
             }
         }
@@ -337,7 +338,7 @@ mod tests {
                 let asked = format!("{} {} {}", a.verb, a.resource, name.join(joint));
                 match allowed.contains(&asked.as_str()) {
                     true => Ok(()),
-                    false => Err(forbidden(user, a, &String::new().into())),
+                    false => Err(forbidden(user, a, &String::new().into()).into()),
                 }
             };
             let got = impersonate(Arc::new(user.clone()), &map, &pods, &may);

@@ -123,7 +123,7 @@ impl ApiServer {
         let user = found?;
         let request = authorization::Attributes::from(info);
         authentication::impersonation::impersonate(user, headers, &request, &|user, wanted| {
-            self.authorize(user, wanted)
+            self.authorize(user, wanted).map_err(Box::new)
         })
     }
 
