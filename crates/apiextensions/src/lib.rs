@@ -4,6 +4,5 @@
 //! Nothing here stores, serves or evaluates an expression.
 
 pub mod definition;
-pub mod re2;
 pub mod status;
 pub mod structural;

@@ -43,6 +43,7 @@ mod numbers;
 mod ops;
 mod parser;
 mod plan;
+pub mod re2;
 mod time;
 mod types;
 mod unify;

@@ -86,7 +86,7 @@ const fn lazy(expression: &'static str) -> Lazy {
 
 impl Lazy {
     fn get(&self) -> Option<&Regex> {
-        self.0.get_or_init(|| crate::re2::compile(self.1).ok()).as_ref()
+        self.0.get_or_init(|| cel::re2::compile(self.1).ok()).as_ref()
     }
 }
 

@@ -169,7 +169,7 @@ impl Pattern {
     /// # Errors
     /// The expression is none.
     pub fn regex(&self) -> Result<&Regex, &str> {
-        self.compiled.get_or_init(|| crate::re2::compile(&self.text)).as_ref().map_err(String::as_str)
+        self.compiled.get_or_init(|| cel::re2::compile(&self.text)).as_ref().map_err(String::as_str)
     }
 }
 

@@ -163,7 +163,7 @@ fn limits(fields: &Map<String, Value>, skip: Skip, path: &Path<'_>, errors: &mut
         nested(schema, Skip::default(), &path.child("not"), errors);
     }
     let pattern = text(fields, "pattern");
-    if let Err(why) = crate::re2::compile(pattern) {
+    if let Err(why) = cel::re2::compile(pattern) {
         let why = format!("must be a valid regular expression, but isn't: {why}");
         errors.push(Error::invalid(&path.child("pattern"), pattern, why));
     }

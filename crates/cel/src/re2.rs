@@ -18,10 +18,10 @@ const MOST_BYTES: usize = 16 << 20;
 pub fn compile(expression: &str) -> Result<Regex, String> {
     let translated = translate(expression)?;
     let mut builder = RegexBuilder::new(&translated);
-    builder.size_limit(MOST_BYTES).dfa_size_limit(MOST_BYTES);
+    builder.size_limit(MOST_BYTES).dfa_size_limit(MOST_BYTES).nest_limit(200);
     builder.build().map_err(|why| match why {
         regex::Error::CompiledTooBig(_) => format!("expression is too large: `{expression}`"),
-        _ => told(expression),
+        why => format!("error parsing regexp: {}", reason(&why, expression)),
     })
 }
 
@@ -29,46 +29,34 @@ fn fault(why: &str, part: &str) -> String {
     format!("error parsing regexp: {why}: `{part}`")
 }
 
-/// What Go would say of an expression that cannot be compiled, as far as that is easily told.
-fn told(expression: &str) -> String {
-    let (mut open, mut in_class, mut class_start, mut skip) = (0_i32, false, 0, false);
-    for (at, c) in expression.char_indices() {
-        match c {
-            _ if skip => skip = false,
-            '\\' => skip = true,
-            ']' if in_class => in_class = at == class_start + 1,
-            _ if in_class => {}
-            '[' => (in_class, class_start) = (true, at),
-            '(' => open += 1,
-            ')' => {
-                open -= 1;
-                if open < 0 {
-                    return fault("unexpected )", expression);
-                }
-            }
-            _ => {}
+/// What Go would say of an expression that does not compile, where its words are known.
+fn reason(error: &regex::Error, pattern: &str) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let go = match last.as_str() {
+        "unclosed group" => "missing closing )",
+        "unopened group" => "unexpected )",
+        "unclosed character class" => "missing closing ]",
+        "repetition operator missing expression" => "missing argument to repetition operator",
+        "look-around, including look-ahead and look-behind, is not supported" => {
+            return format!("invalid or unsupported Perl syntax: `{}`", perl(pattern));
         }
-    }
-    if in_class {
-        return fault("missing closing ]", &expression[class_start..]);
-    }
-    if open > 0 {
-        return fault("missing closing )", expression);
-    }
-    if skip {
-        return fault("trailing backslash at end of expression", "");
-    }
-    if let Some(first) = expression.chars().next().filter(|first| matches!(first, '*' | '+' | '?')) {
-        return fault("missing argument to repetition operator", &first.to_string());
-    }
-    if let Some(at) =
-        expression.find("(?=").or_else(|| expression.find("(?!")).or_else(|| expression.find("(?<"))
-    {
-        let part: String =
-            expression[at..].chars().take(if expression[at..].starts_with("(?<") { 4 } else { 3 }).collect();
-        return fault("invalid or unsupported Perl syntax", &part);
-    }
-    fault("invalid syntax", expression)
+        _ => return last,
+    };
+    let shown = match go {
+        "missing argument to repetition operator" => {
+            pattern.chars().next().map(String::from).unwrap_or_default()
+        }
+        "missing closing ]" => pattern[pattern.find('[').unwrap_or(0)..].to_owned(),
+        _ => pattern.to_owned(),
+    };
+    format!("{go}: `{shown}`")
+}
+
+fn perl(pattern: &str) -> &str {
+    let at = pattern.find("(?").unwrap_or(0);
+    let end = if pattern[at..].starts_with("(?<") { 4 } else { 3 };
+    pattern.get(at..at + end).unwrap_or("(?")
 }
 
 /// The same expression in the `regex` crate's syntax.
@@ -250,6 +238,8 @@ mod tests {
         check(r"(?i)^ABC$", "abc", true);
         check(r"^(?P<n>a)$", "a", true);
         check(r"^\p{Greek}+$", "αβ", true);
+        check(r"^[[:alpha:]-]+$", "a-b", true);
+        check(r"^a\.b$", "a.b", true);
     }
 
     #[test]
