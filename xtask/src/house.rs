@@ -16,7 +16,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("linux", &["apimachinery"]),
     ("oci", &[]),
     ("api", &["apimachinery"]),
-    ("kinds", &["apimachinery", "api", "apiextensions"]),
+    ("kinds", &["apimachinery", "api", "apiextensions", "cel"]),
     ("etcd", &["linux"]),
     ("client", &["apimachinery", "api"]),
     ("cri", &["oci"]),

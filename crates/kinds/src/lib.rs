@@ -5,7 +5,7 @@
 //! [`pod`] and [`pod_template`] are for the parties that use typed objects. Nothing here does I/O or knows
 //! the time.
 
-mod admissionregistration;
+pub mod admissionregistration;
 mod apiextensions;
 mod apiregistration;
 mod apps;

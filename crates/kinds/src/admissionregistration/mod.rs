@@ -4,6 +4,7 @@
 //! here yet; the place for it is [`parts::expression`]. Whether somebody may use the kind or the object of
 //! parameters that a policy names is for the server to ask.
 
+pub mod expression;
 mod parts;
 mod policy;
 mod webhook;
