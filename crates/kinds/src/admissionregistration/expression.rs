@@ -1,8 +1,7 @@
 //! The language of admission: what expressions in policies and match conditions may name, and what is wrong with
 //! them, in upstream's words (`apiserver/pkg/admission/plugin/cel`).
 //!
-//! Objects and parameters are dynamic, the request and its namespace have types. One order of variables serves all
-//! environments: whoever evaluates gives values in the order of [`Environment::variables`].
+//! Objects and parameters are dynamic, the request and its namespace have types.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -64,27 +63,15 @@ fn object(name: &str, fields: impl IntoIterator<Item = (&'static str, DeclType)>
 
 /// The type of `request`.
 fn request() -> Arc<DeclType> {
-    let kind = || {
-        object(
-            "kubernetes.GroupVersionKind",
-            ["group", "version", "kind"].map(|name| (name, text())),
-        )
-    };
+    let kind =
+        || object("kubernetes.GroupVersionKind", ["group", "version", "kind"].map(|name| (name, text())));
     let resource = || {
-        object(
-            "kubernetes.GroupVersionResource",
-            ["group", "version", "resource"].map(|name| (name, text())),
-        )
+        object("kubernetes.GroupVersionResource", ["group", "version", "resource"].map(|name| (name, text())))
     };
     let texts = || DeclType::list(text(), None);
     let user = object(
         "kubernetes.UserInfo",
-        [
-            ("username", text()),
-            ("uid", text()),
-            ("groups", texts()),
-            ("extra", DeclType::map(texts(), None)),
-        ],
+        [("username", text()), ("uid", text()), ("groups", texts()), ("extra", DeclType::map(texts(), None))],
     );
     Arc::new(object(
         "kubernetes.AdmissionRequest",
@@ -152,24 +139,31 @@ fn namespace() -> Arc<DeclType> {
     ))
 }
 
-/// What expressions without variables of their own are compiled against. `object` and `params` are the types of the
-/// objects where they are known, which is for warnings only.
-pub fn environment(
-    declared: Declared,
-    object: Option<&Arc<DeclType>>,
-    params: Option<&Arc<DeclType>>,
-) -> Environment {
+/// Types of objects where they are known: for warnings only, since evaluation goes by what is there.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Typed<'a> {
+    pub object: Option<&'a Arc<DeclType>>,
+    pub params: Option<&'a Arc<DeclType>>,
+}
+
+/// What expressions are compiled against. Values are given in this order, of which an expression that declares less
+/// sees a beginning: `object`, `oldObject`, `namespaceObject`, `request`, `variables` (in a policy), `params`,
+/// `authorizer`, `authorizer.requestResource`.
+pub fn environment(declared: Declared, variables: Option<&Variables>, typed: Typed<'_>) -> Environment {
     static TYPES: LazyLock<(Arc<DeclType>, Arc<DeclType>)> = LazyLock::new(|| (request(), namespace()));
     let (request, namespace) = &*TYPES;
-    let dynamic = || Arc::new(DeclType::dynamic());
-    let typed = |kind: Option<&Arc<DeclType>>| kind.cloned().unwrap_or_else(dynamic);
+    let or_dynamic =
+        |kind: Option<&Arc<DeclType>>| kind.cloned().unwrap_or_else(|| Arc::new(DeclType::dynamic()));
     let mut environment = Environment::new()
-        .with_variable("object", typed(object))
-        .with_variable("oldObject", typed(object))
+        .with_variable("object", or_dynamic(typed.object))
+        .with_variable("oldObject", or_dynamic(typed.object))
         .with_variable("namespaceObject", namespace.clone())
         .with_variable("request", request.clone());
+    if let Some(variables) = variables {
+        environment = environment.with_variable("variables", Arc::new(variables.declaration()));
+    }
     if declared.params {
-        environment = environment.with_variable("params", typed(params));
+        environment = environment.with_variable("params", or_dynamic(typed.params));
     }
     if declared.authorizer {
         environment = environment
@@ -191,8 +185,7 @@ impl Variables {
         self.types.insert(name.to_owned(), kind.map_or(Type::Dyn, without_objects));
     }
 
-    /// An environment in which they are there, last of all.
-    pub fn declare(&self, environment: &Environment) -> Environment {
+    fn declaration(&self) -> DeclType {
         let mut all = cel::Object {
             name: "kubernetes.variables".into(),
             fields: BTreeMap::new(),
@@ -203,9 +196,7 @@ impl Variables {
             all.fields.insert(name.as_str().into(), Field { property: name.clone(), kind: kind.clone() });
             all.properties.insert(name.clone(), kind);
         }
-        let kind =
-            DeclType { kind: Kind::Object(all), max_elements: 0, min_size: 2, nullable: false };
-        environment.clone().with_variable("variables", Arc::new(kind))
+        DeclType { kind: Kind::Object(all), max_elements: 0, min_size: 2, nullable: false }
     }
 }
 
@@ -231,11 +222,7 @@ fn without_objects(kind: &Type) -> Type {
 ///
 /// # Errors
 /// What is wrong with it, as upstream words it.
-pub fn compile(
-    source: &str,
-    environment: &Environment,
-    wanted: Wanted,
-) -> Result<(Program, Type), String> {
+pub fn compile(source: &str, environment: &Environment, wanted: Wanted) -> Result<(Program, Type), String> {
     let compiled =
         cel::compile(source, environment).map_err(|issues| format!("compilation failed: {issues}"))?;
     let kind = compiled.result().clone();
@@ -271,12 +258,12 @@ mod tests {
     #[test]
     fn expressions() {
         let all = Declared { params: true, authorizer: true, mutation: true };
-        let full = environment(all, None, None);
-        let bare = environment(Declared::default(), None, None);
+        let full = environment(all, None, Typed::default());
+        let bare = environment(Declared::default(), None, Typed::default());
         let mut variables = Variables::default();
         variables.add("list", Some(&Type::list(Type::structure("kubernetes.Quantity"))));
         variables.add("broken", None);
-        let composed = variables.declare(&full);
+        let composed = environment(all, Some(&variables), Typed::default());
         let check = |environment: &Environment, source: &str, wanted: Wanted, expect: &str| {
             let got = match compile(source, environment, wanted) {
                 Ok((_, kind)) => kind.to_string(),
