@@ -8,6 +8,7 @@ pub mod field;
 pub mod fields;
 pub mod gvk;
 pub mod intstr;
+pub mod jsonpath;
 pub mod labels;
 pub mod managed_fields;
 pub mod names;

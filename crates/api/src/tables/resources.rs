@@ -89,6 +89,7 @@ impl Words<'_> {
             list: self.type_at("list")?,
             subresources: Vec::new(),
             storage,
+            custom: None,
         })
     }
 

@@ -32,7 +32,8 @@ pub fn coerce(
         let at = path.child("metadata");
         match normal::conform(meta.0, meta.1, metadata.clone()) {
             Ok(conforming) => {
-                unknown.extend(conforming.unknown.iter().map(|field| format!("{at}.{field}")));
+                let field = |said: &String| said.split('"').nth(1).unwrap_or_default().to_owned();
+                unknown.extend(conforming.unknown.iter().map(|said| format!("{at}.{}", field(said))));
                 *metadata = without_time(conforming.value);
                 Ok(())
             }

@@ -11,7 +11,7 @@ use std::ops::Index;
 mod resource;
 mod wire;
 
-pub use resource::{Resource, Resources, Storage, Subresource};
+pub use resource::{Resource, ResourceRef, Resources, Storage, Subresource};
 pub use wire::Wire;
 pub(crate) use wire::WirePlan;
 

@@ -1,5 +1,9 @@
 //! What is served: one record per group, version and resource. Custom resources make the same records.
 
+use std::any::Any;
+use std::ops::Deref;
+use std::sync::Arc;
+
 use super::{Name, TypeId};
 use crate::gvk::{GroupVersion, GroupVersionKind};
 
@@ -19,13 +23,39 @@ pub struct Resource {
     pub verbs: Vec<Name>,
     /// Served without being asked for: stable versions are, alpha and beta ones are not.
     pub default_on: bool,
-    /// The type of one object.
+    /// The type of one object. A custom resource's is in a schema of its own, which is with [`Resource::custom`].
     pub object: TypeId,
     /// The type of a list (`DeploymentList`), for resources that can be listed.
     pub list: Option<TypeId>,
     pub subresources: Vec<Subresource>,
     /// `None`: answers are computed and nothing is stored (reviews, bindings, component statuses).
     pub storage: Option<Storage>,
+    /// What whoever serves a custom resource keeps with its record. Built-in ones have nothing here.
+    pub custom: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// A resource that somebody holds on to: built-in, or made at run time.
+#[derive(Clone, Debug)]
+pub enum ResourceRef {
+    BuiltIn(&'static Resource),
+    Custom(Arc<Resource>),
+}
+
+impl Deref for ResourceRef {
+    type Target = Resource;
+
+    fn deref(&self) -> &Resource {
+        match self {
+            ResourceRef::BuiltIn(resource) => resource,
+            ResourceRef::Custom(resource) => resource,
+        }
+    }
+}
+
+impl From<&'static Resource> for ResourceRef {
+    fn from(resource: &'static Resource) -> ResourceRef {
+        ResourceRef::BuiltIn(resource)
+    }
 }
 
 impl Resource {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use apimachinery::{clock::Clock, fields, labels, schema::Resource, status::Status};
+use apimachinery::{clock::Clock, fields, labels, schema::ResourceRef, status::Status};
 use bytes::Bytes;
 use etcd::{Event, EventKind, KeyValue};
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ enum Shape {
 pub(super) struct View {
     storage: Storage,
     clock: Arc<dyn Clock>,
-    resource: &'static Resource,
+    resource: ResourceRef,
     labels: labels::Selector,
     fields: fields::Selector,
     format: Format,
@@ -55,7 +55,7 @@ impl View {
         Ok(Self {
             storage: call.server.storage.clone(),
             clock: call.server.clock.clone(),
-            resource: call.resource,
+            resource: call.resource.clone(),
             labels,
             fields,
             format: output.format,
@@ -65,7 +65,7 @@ impl View {
 
     pub(super) fn selects(&self, kv: &KeyValue) -> bool {
         self.storage.matches_labels(kv, &self.labels)
-            && self.storage.matches_fields(self.resource, kv, &self.fields)
+            && self.storage.matches_fields(&self.resource, kv, &self.fields)
     }
 
     /// An object that is there when the watch begins.
@@ -92,10 +92,10 @@ impl View {
     /// See [`Storage::watch_frame`].
     fn frame(&mut self, event: &'static str, state: &KeyValue, at: &KeyValue) -> Result<Bytes, Status> {
         match self.shape {
-            Shape::Json => self.storage.json_frame(self.resource, event, state, at),
-            Shape::Other(form) => self.storage.watch_frame(self.resource, form, event, state, at),
+            Shape::Json => self.storage.json_frame(&self.resource, event, state, at),
+            Shape::Other(form) => self.storage.watch_frame(&self.resource, form, event, state, at),
             Shape::Table(..) => {
-                let mut object = self.storage.decode(self.resource, state)?;
+                let mut object = self.storage.decode(&self.resource, state)?;
                 object["metadata"]["resourceVersion"] = json!(at.mod_revision.to_string());
                 Ok(self.made(event, object))
             }
@@ -120,7 +120,7 @@ impl View {
                     ..transform::ListMeta::default()
                 };
                 let now = self.clock.now();
-                let table = table::build(self.resource, version, *options, vec![object], &list, now);
+                let table = table::build(&self.resource, version, *options, vec![object], &list, now);
                 options.headers = false;
                 table
             }

@@ -8,7 +8,7 @@ use std::{
     vec,
 };
 
-use apimachinery::{codec::protobuf::envelope, schema::Resource, status::Status};
+use apimachinery::{codec::protobuf::envelope, schema::ResourceRef, status::Status};
 use bytes::{Bytes, BytesMut};
 use etcd::KeyValue;
 use http::Response;
@@ -61,7 +61,7 @@ pub(super) fn respond(
         decoded.sort_by(|(a, _), (b, _)| order(a, b));
         found.items = decoded.into_iter().map(|(_, kv)| kv).collect();
     }
-    let mut body = ListBody::new(storage.clone(), call.resource, shape, found, &meta)?;
+    let mut body = ListBody::new(storage.clone(), call.resource.clone(), shape, found, &meta)?;
     let media_type = match output.format {
         Format::Protobuf => output.format.media_type(),
         _ => Format::Json.media_type(),
@@ -150,7 +150,7 @@ impl Shape {
 /// A list that is written as it is read.
 struct ListBody {
     storage: Storage,
-    resource: &'static Resource,
+    resource: ResourceRef,
     shape: Shape,
     items: vec::IntoIter<Arc<KeyValue>>,
     head: Option<Vec<u8>>,
@@ -166,7 +166,7 @@ struct ListBody {
 impl ListBody {
     fn new(
         storage: Storage,
-        resource: &'static Resource,
+        resource: ResourceRef,
         shape: Shape,
         found: Listing,
         meta: &ListMeta,
@@ -220,7 +220,7 @@ impl ListBody {
             self.made.push_back(piece);
         }
         for kv in self.items.as_slice() {
-            let raw = self.storage.message(self.resource, kv)?;
+            let raw = self.storage.message(&self.resource, kv)?;
             let message = Message::new(&raw, kv.mod_revision);
             let item = if metadata_only { message.metadata_only_length() } else { message.length() };
             length += splice::field_length(item);
@@ -274,7 +274,7 @@ impl ListBody {
     }
 
     fn item(&mut self, kv: &KeyValue, out: &mut Vec<u8>) -> Result<(), Status> {
-        let (storage, resource) = (&self.storage, self.resource);
+        let (storage, resource) = (&self.storage, &self.resource);
         if let Shape::Protobuf | Shape::ProtobufMetadata(_) = self.shape {
             let raw = storage.message(resource, kv)?;
             let message = Message::new(&raw, kv.mod_revision);

@@ -20,7 +20,7 @@ mod watch;
 use std::sync::Arc;
 
 use apimachinery::{
-    schema::{Resource, Subresource},
+    schema::{Resource, ResourceRef, Subresource},
     status::Status,
 };
 use client::streaming::websocket;
@@ -44,8 +44,8 @@ pub(crate) struct Call<'a> {
     pub query: &'a Query,
     pub headers: HeaderMap,
     pub method: Method,
-    pub resource: &'static Resource,
-    pub subresource: Option<&'static Subresource>,
+    pub resource: &'a ResourceRef,
+    pub subresource: Option<&'a Subresource>,
     pub warnings: Warnings,
 }
 
@@ -93,12 +93,13 @@ pub(crate) async fn resource(
     request: Request<Body>,
 ) -> Result<Response<Body>, Status> {
     let found = api::resource(&info.api_group, &info.api_version, &info.resource);
-    let found = found.filter(|r| server.served.has(r));
+    let found = found.filter(|r| server.served.has(r)).map(ResourceRef::from);
     let Some(resource) = found else {
         // Under a served group somebody looked for a route, under no group nobody did.
         let known = info.api_group.is_empty() || server.served.iter().any(|r| *r.group == *info.api_group);
         return if known { Err(response::no_route()) } else { Ok(response::not_found()) };
     };
+    let resource = &resource;
     let subresource = match &*info.subresource {
         "" => None,
         name => match resource.subresource(name) {

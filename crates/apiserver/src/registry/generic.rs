@@ -61,7 +61,7 @@ pub struct Scope<'a> {
     pub user_agent: &'a str,
     /// The verb that the request was authorized for: `create`, `update`, `patch`.
     pub verb: &'a str,
-    pub resource: &'static Resource,
+    pub resource: &'a Resource,
     /// Empty for the object itself.
     pub subresource: &'a str,
     /// The kind in the request: the subresource's where it has one of its own (`Scale`).
