@@ -123,8 +123,8 @@ impl DeclType {
     /// None where the schema has no type that an expression can use.
     ///
     /// Source: the tests of apiserver's `cel/openapi` and of `apiextensions-apiserver`'s `schema/cel/model`.
-    pub fn from_schema(schema: &Json, root: bool) -> Option<DeclType> {
-        read(schema, root || flag(schema, "x-kubernetes-embedded-resource"))
+    pub fn from_schema(schema: &impl Schema, root: bool) -> Option<DeclType> {
+        read(schema, root || schema.embedded())
     }
 
     /// The same with names for all objects in it: the root is `name`, what it holds `name.field`, `name.@idx` and so
@@ -200,6 +200,110 @@ impl DeclType {
     }
 }
 
+/// A schema as declarations are made of it: JSON, or what a caller has made of it.
+pub trait Schema {
+    /// `array`, `boolean`, `integer`, `number`, `object` or `string`; empty if it is not said.
+    fn kind(&self) -> &str;
+    fn nullable(&self) -> bool;
+    /// `x-kubernetes-int-or-string`
+    fn int_or_string(&self) -> bool;
+    /// `x-kubernetes-embedded-resource`
+    fn embedded(&self) -> bool;
+    fn has_default(&self) -> bool;
+    /// Empty if it is not said.
+    fn format(&self) -> &str;
+    fn max_length(&self) -> Option<u64>;
+    fn max_items(&self) -> Option<u64>;
+    fn max_properties(&self) -> Option<u64>;
+    /// Bytes of the longest text that `enum` allows.
+    fn longest_choice(&self) -> Option<u64>;
+    fn list_type(&self) -> ListType;
+    fn items(&self) -> Option<&Self>;
+    /// `additionalProperties`, if it is a schema.
+    fn additional(&self) -> Option<&Self>;
+    fn properties(&self) -> impl Iterator<Item = (&str, &Self)>;
+    /// The names of required properties.
+    fn required(&self) -> Vec<&str>;
+}
+
+impl Schema for Json {
+    fn kind(&self) -> &str {
+        let kind = match self.get("type") {
+            Some(Json::Array(several)) => several.first().and_then(Json::as_str),
+            Some(one) => one.as_str(),
+            None => None,
+        };
+        kind.unwrap_or_default()
+    }
+
+    fn nullable(&self) -> bool {
+        flag(self, "nullable")
+    }
+
+    fn int_or_string(&self) -> bool {
+        flag(self, "x-kubernetes-int-or-string")
+    }
+
+    fn embedded(&self) -> bool {
+        flag(self, "x-kubernetes-embedded-resource")
+    }
+
+    fn has_default(&self) -> bool {
+        self.get("default").is_some()
+    }
+
+    fn format(&self) -> &str {
+        self.get("format").and_then(Json::as_str).unwrap_or_default()
+    }
+
+    fn max_length(&self) -> Option<u64> {
+        limit(self, "maxLength")
+    }
+
+    fn max_items(&self) -> Option<u64> {
+        limit(self, "maxItems")
+    }
+
+    fn max_properties(&self) -> Option<u64> {
+        limit(self, "maxProperties")
+    }
+
+    fn longest_choice(&self) -> Option<u64> {
+        let values = self.get("enum").and_then(Json::as_array).filter(|it| !it.is_empty())?;
+        values.iter().map(|it| it.as_str().map_or(0, str::len) as u64).max()
+    }
+
+    fn list_type(&self) -> ListType {
+        match self.get("x-kubernetes-list-type").and_then(Json::as_str) {
+            Some("set") => ListType::Set,
+            Some("map") => {
+                let keys = self.get("x-kubernetes-list-map-keys").and_then(Json::as_array);
+                let keys = keys.into_iter().flatten().filter_map(Json::as_str).map(str::to_owned);
+                ListType::Map(keys.collect())
+            }
+            _ => ListType::Atomic,
+        }
+    }
+
+    fn items(&self) -> Option<&Json> {
+        self.get("items")
+    }
+
+    fn additional(&self) -> Option<&Json> {
+        self.get("additionalProperties").filter(|it| it.is_object())
+    }
+
+    fn properties(&self) -> impl Iterator<Item = (&str, &Json)> {
+        let all = self.get("properties").and_then(Json::as_object);
+        all.into_iter().flatten().map(|(name, schema)| (name.as_str(), schema))
+    }
+
+    fn required(&self) -> Vec<&str> {
+        let all = self.get("required").and_then(Json::as_array);
+        all.into_iter().flatten().filter_map(Json::as_str).collect()
+    }
+}
+
 fn flag(schema: &Json, name: &str) -> bool {
     schema.get(name).and_then(Json::as_bool).unwrap_or(false)
 }
@@ -208,35 +312,29 @@ fn limit(schema: &Json, name: &str) -> Option<u64> {
     schema.get(name).and_then(Json::as_i64).map(|it| it.max(0) as u64)
 }
 
-fn read(schema: &Json, root: bool) -> Option<DeclType> {
+fn read(schema: &impl Schema, root: bool) -> Option<DeclType> {
     let mut declared = read_kind(schema, root)?;
-    declared.nullable = flag(schema, "nullable");
+    declared.nullable = schema.nullable();
     Some(declared)
 }
 
 /// A property's declaration, where it has one that can be used.
-fn property(schema: &Json) -> DeclType {
-    let embedded = flag(schema, "x-kubernetes-embedded-resource");
-    read(schema, embedded).unwrap_or(DeclType {
+fn property(schema: &impl Schema) -> DeclType {
+    read(schema, schema.embedded()).unwrap_or(DeclType {
         kind: Kind::Preserved,
         max_elements: 0,
         min_size: 0,
-        nullable: flag(schema, "nullable"),
+        nullable: schema.nullable(),
     })
 }
 
-fn read_kind(schema: &Json, root: bool) -> Option<DeclType> {
-    if flag(schema, "x-kubernetes-int-or-string") {
-        let max = limit(schema, "maxLength").map_or(REQUEST - 2, |it| it.saturating_mul(4));
+fn read_kind(schema: &impl Schema, root: bool) -> Option<DeclType> {
+    if schema.int_or_string() {
+        let max = schema.max_length().map_or(REQUEST - 2, |it| it.saturating_mul(4));
         let declared = DeclType { kind: Kind::IntOrString, max_elements: max, min_size: 1, nullable: false };
         return Some(declared);
     }
-    let kind = match schema.get("type") {
-        Some(Json::Array(several)) => several.first().and_then(Json::as_str),
-        Some(one) => one.as_str(),
-        None => None,
-    };
-    match kind.unwrap_or_default() {
+    match schema.kind() {
         "array" => read_list(schema),
         "object" => read_object(schema, root),
         "string" => Some(read_string(schema)),
@@ -244,48 +342,37 @@ fn read_kind(schema: &Json, root: bool) -> Option<DeclType> {
         "number" => Some(DeclType::plain(Type::Double)),
         "integer" => Some(DeclType::plain(Type::Int)),
         // A resource's schema may leave its type out.
-        _ if root && schema.get("properties").is_some() => read_object(schema, root),
+        _ if root && schema.properties().next().is_some() => read_object(schema, root),
         _ => None,
     }
 }
 
-fn read_list(schema: &Json) -> Option<DeclType> {
-    let items = schema.get("items")?;
-    let element = read(items, flag(items, "x-kubernetes-embedded-resource"))?;
-    let mut declared = DeclType::list(element, limit(schema, "maxItems"));
+fn read_list(schema: &impl Schema) -> Option<DeclType> {
+    let items = schema.items()?;
+    let element = read(items, items.embedded())?;
+    let mut declared = DeclType::list(element, schema.max_items());
     if let Kind::List { list_type, .. } = &mut declared.kind {
-        *list_type = match schema.get("x-kubernetes-list-type").and_then(Json::as_str) {
-            Some("set") => ListType::Set,
-            Some("map") => {
-                let keys = schema.get("x-kubernetes-list-map-keys").and_then(Json::as_array);
-                let keys = keys.into_iter().flatten().filter_map(Json::as_str).map(str::to_owned);
-                ListType::Map(keys.collect())
-            }
-            _ => ListType::Atomic,
-        };
+        *list_type = schema.list_type();
     }
     Some(declared)
 }
 
-fn read_object(schema: &Json, root: bool) -> Option<DeclType> {
-    if let Some(additional) = schema.get("additionalProperties").filter(|it| it.is_object()) {
-        let value = read(additional, flag(additional, "x-kubernetes-embedded-resource"))?;
-        return Some(DeclType::map(value, limit(schema, "maxProperties")));
+fn read_object(schema: &impl Schema, root: bool) -> Option<DeclType> {
+    if let Some(additional) = schema.additional() {
+        let value = read(additional, additional.embedded())?;
+        return Some(DeclType::map(value, schema.max_properties()));
     }
-    let required: Vec<&str> = schema
-        .get("required")
-        .and_then(Json::as_array)
-        .map(|names| names.iter().filter_map(Json::as_str).collect())
-        .unwrap_or_default();
+    let mut required = schema.required();
+    required.sort_unstable();
     let mut properties = BTreeMap::new();
     let mut min_size = 2;
-    for (name, schema) in schema.get("properties").and_then(Json::as_object).into_iter().flatten() {
+    for (name, schema) in schema.properties() {
         let declared = property(schema);
         let usable = !matches!(declared.kind, Kind::Preserved);
-        if usable && required.contains(&name.as_str()) && schema.get("default").is_none() {
+        if usable && required.binary_search(&name).is_ok() && !schema.has_default() {
             min_size += name.len() as u64 + declared.min_size + 4;
         }
-        properties.insert(name.clone(), declared);
+        properties.insert(name.to_owned(), declared);
     }
     if root {
         add_type_and_names(&mut properties);
@@ -310,9 +397,9 @@ fn add_type_and_names(properties: &mut BTreeMap<String, DeclType>) {
     properties.insert("metadata".to_owned(), DeclType::object("object", metadata));
 }
 
-fn read_string(schema: &Json) -> DeclType {
-    let length = limit(schema, "maxLength");
-    match schema.get("format").and_then(Json::as_str).unwrap_or_default() {
+fn read_string(schema: &impl Schema) -> DeclType {
+    let length = schema.max_length();
+    match schema.format() {
         "byte" => DeclType::plain(Type::Bytes).with_max_elements(length.unwrap_or(REQUEST - 2)),
         "duration" => DeclType::plain(Type::Duration).with_max_elements(32),
         "date" => DeclType { kind: Kind::Date, max_elements: 12, min_size: 12, nullable: false },
@@ -321,13 +408,9 @@ fn read_string(schema: &Json) -> DeclType {
             DeclType { min_size: 21, ..declared }
         }
         _ => {
-            let of_enum = || {
-                let values = schema.get("enum").and_then(Json::as_array).filter(|it| !it.is_empty())?;
-                values.iter().map(|it| it.as_str().map_or(0, str::len) as u64).max()
-            };
             // A character is at most four bytes, and it is bytes that the request limits.
-            let max = length.map(|it| it.saturating_mul(4)).or_else(of_enum).unwrap_or(REQUEST - 2);
-            DeclType::plain(Type::String).with_max_elements(max)
+            let max = length.map(|it| it.saturating_mul(4)).or_else(|| schema.longest_choice());
+            DeclType::plain(Type::String).with_max_elements(max.unwrap_or(REQUEST - 2))
         }
     }
 }

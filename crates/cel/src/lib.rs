@@ -51,7 +51,7 @@ mod validators;
 mod value;
 mod view;
 
-pub use decl_type::{DeclType, Field, Kind, ListType, Object};
+pub use decl_type::{DeclType, Field, Kind, ListType, Object, Schema};
 pub use environment::Environment;
 pub use error::Error;
 pub use estimate::Range;
@@ -88,6 +88,23 @@ impl Compiled {
     /// Whether it names a variable.
     pub fn uses(&self, variable: &str) -> bool {
         self.checked.ast.nodes.iter().any(|it| matches!(it, ast::Expr::Ident(name) if **name == *variable))
+    }
+
+    /// Whether it selects this field, plainly or optionally, of a variable or, without one, of anything.
+    pub fn selects(&self, variable: Option<&str>, name: &str) -> bool {
+        let ast = &self.checked.ast;
+        let of = |operand: ast::Id| match variable {
+            None => true,
+            Some(variable) => matches!(ast.expr(operand), ast::Expr::Ident(it) if **it == *variable),
+        };
+        let is = |field: ast::Id| matches!(ast.expr(field), ast::Expr::Literal(ast::Literal::String(it)) if **it == *name);
+        ast.nodes.iter().any(|node| match node {
+            ast::Expr::Select { operand, field, .. } => **field == *name && of(*operand),
+            ast::Expr::Call { function, args, .. } if &**function == "_?._" => {
+                matches!(args[..], [operand, field] if is(field) && of(operand))
+            }
+            _ => false,
+        })
     }
 
     /// What it costs at least and at most.
