@@ -129,7 +129,7 @@ fn paths_of_fields() {
         "l": {"type": "array", "items": {"type": "string"}}}});
     let schema = compile(&schema).expect("a schema");
     let check = |path: &str, expect: Result<&[&str], &str>| {
-        let found = field_path(path, &schema, true).map(|(steps, _)| steps);
+        let found = field_path(path, &schema, true).map(|found| found.steps);
         let expect = expect.map(|steps| steps.iter().map(ToString::to_string).collect::<Vec<_>>());
         assert_eq!(found, expect.map_err(str::to_owned), "{path}");
     };

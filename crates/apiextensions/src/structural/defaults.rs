@@ -73,7 +73,7 @@ pub fn prune_defaults(schema: &mut Structural, meta: (&Schema, TypeId)) {
 
 /// The way from the root to a node.
 #[derive(Clone)]
-enum Step {
+pub(crate) enum Step {
     Field(Box<str>),
     Index,
 }
@@ -103,7 +103,7 @@ fn prune_below(node: &mut Structural, root: &Structural, way: &mut Vec<Step>, me
 }
 
 /// An object with the value at the end of the way and nothing else.
-fn surround(value: Value, way: &[Step]) -> Value {
+pub(crate) fn surround(value: Value, way: &[Step]) -> Value {
     way.iter().rev().fold(value, |value, step| match step {
         Step::Field(name) => Value::Object(Map::from_iter([(name.to_string(), value)])),
         Step::Index => Value::Array(vec![value]),
