@@ -16,6 +16,7 @@ mod conflict;
 mod entries;
 mod last_applied;
 mod merge;
+mod overlay;
 mod plan;
 mod recorded;
 mod remove;
@@ -36,6 +37,7 @@ pub use apply::{Applied, ApplyError, unreadable};
 pub use compare::{Comparison, compare, set_of};
 pub use conflict::Conflict;
 pub use entries::{Entry, Error, Operation, decode, encode};
+pub use overlay::overlay;
 pub use set::{FieldSet, PathElement};
 
 /// Fields that nobody owns, besides apiVersion and kind.

@@ -4,7 +4,7 @@
 //! (`pkg/kubeapiserver/options/plugins.go`): first every plugin may change the object, then every plugin looks at
 //! what has become of it. One file per plugin, with upstream's name. [`configuration`] is what can be set.
 //!
-//! Not here yet: webhooks and policies; their places in the list are marked.
+//! [`policy`] holds the cluster owner's own rules. Not here yet: webhooks; their places in the list are marked.
 
 pub mod always_pull_images;
 pub mod certificates;
@@ -26,6 +26,7 @@ pub mod persistent_volume_claim_resize;
 pub mod pod_resize_validator;
 pub mod pod_security;
 pub mod pod_topology_labels;
+pub mod policy;
 pub mod priority;
 pub mod resource_quota;
 pub mod runtime_class;
@@ -70,6 +71,8 @@ pub struct View<'a> {
     pub warn: &'a (dyn Fn(String) + Send + Sync),
     pub entropy: &'a dyn Entropy,
     pub configuration: &'a configuration::Configuration,
+    /// What policies look at.
+    pub policies: policy::Around<'a>,
 }
 
 /// Changes the object. `Null` on delete and connect.
@@ -126,9 +129,10 @@ const PLUGINS: &[Plugin] = &[
     on("PodTopologyLabels", Some(pod_topology_labels::mutate), None),
     on("NodeDeclaredFeatureValidator", None, Some(node_declared_feature_validator::validate)),
     on("PodResizeValidator", None, Some(pod_resize_validator::validate)),
-    // MutatingAdmissionPolicy
+    // Remembers what it did: see `Chain::mutate_with`.
+    on(policy::mutating::NAME, None, None),
     // MutatingAdmissionWebhook
-    // ValidatingAdmissionPolicy
+    on(policy::validating::NAME, None, Some(policy::validating::validate)),
     // ValidatingAdmissionWebhook
     // Writes, and therefore waits: see `Chain::charge`.
     on(resource_quota::NAME, None, None),
@@ -144,11 +148,25 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     PLUGINS.iter().map(|plugin| plugin.name)
 }
 
+/// What the plugins of a request remember, in case the chain is gone through again because something in it changed
+/// the object.
+#[derive(Default)]
+pub struct Reinvocation {
+    /// It is the second time.
+    pub again: bool,
+    /// Something wants there to be a second time.
+    pub wanted: bool,
+    pub policies: policy::mutating::Invoked,
+}
+
 /// The plugins that are on, and how they are set.
 pub struct Chain {
     plugins: Vec<&'static Plugin>,
     configuration: configuration::Configuration,
     ledger: Option<resource_quota::Ledger>,
+    /// Whether policies may change objects.
+    mutating_policies: bool,
+    pub policies: policy::Policies,
 }
 
 impl Chain {
@@ -158,23 +176,32 @@ impl Chain {
             (plugin.is_default || enabled.contains(&plugin.name)) && !disabled.contains(&plugin.name)
         };
         let plugins: Vec<&Plugin> = PLUGINS.iter().filter(is_on).collect();
-        let charges = plugins.iter().any(|plugin| plugin.name == resource_quota::NAME);
-        Self { plugins, configuration, ledger: charges.then(resource_quota::Ledger::default) }
+        let has = |name: &str| plugins.iter().any(|plugin| plugin.name == name);
+        let ledger = has(resource_quota::NAME).then(resource_quota::Ledger::default);
+        let mutating_policies = has(policy::mutating::NAME);
+        Self { plugins, configuration, ledger, mutating_policies, policies: policy::Policies::default() }
     }
 
     pub fn configuration(&self) -> &configuration::Configuration {
         &self.configuration
     }
 
-    /// Lets every plugin at the object, in order; the first refusal ends it.
+    /// Lets every plugin at the object, in order, policies last; the first refusal ends it.
     pub fn mutate_with(
         &self,
         view: &View<'_>,
         a: &AdmissionAttributes<'_>,
         object: &mut Value,
+        reinvocation: &mut Reinvocation,
     ) -> Result<(), Status> {
         let mut steps = self.plugins.iter().filter_map(|plugin| plugin.mutate);
-        steps.try_for_each(|mutate| mutate(view, a, object))
+        steps.try_for_each(|mutate| mutate(view, a, object))?;
+        if self.mutating_policies {
+            let again = reinvocation.again;
+            reinvocation.wanted |=
+                policy::mutating::mutate(view, a, object, again, &mut reinvocation.policies)?;
+        }
+        Ok(())
     }
 
     /// Asks every plugin.

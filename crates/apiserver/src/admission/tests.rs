@@ -123,7 +123,7 @@ fn run_in(
     };
     let mut warnings = Vec::new();
     let done = with_view(&mut warnings, chain.configuration(), |view| {
-        chain.mutate_with(view, &a, object)?;
+        chain.mutate_with(view, &a, object, &mut Reinvocation::default())?;
         chain.validate_with(view, &a, object)
     });
     (done, warnings)
@@ -151,6 +151,16 @@ fn with_view<T>(
         warn: &|text| said.lock().unwrap().push(text),
         entropy: &Zero,
         configuration,
+        policies: policy::Around {
+            policies: &policy::Policies::default(),
+            storage: None,
+            metrics: None,
+            resource: None,
+            kind: &|_, _, _| None,
+            equivalents: &Vec::new,
+            decide: &|_, _| authorization::Decision::NoOpinion(authorization::Reason::None),
+            annotate: &|_, _| {},
+        },
     });
     *warnings = said.into_inner().unwrap();
     done

@@ -137,6 +137,7 @@ pub struct Metrics {
     users: Family<Labels, Counter>,
     authorizations: [Counter; 2],
     store: StoreTimes,
+    pub policies: crate::admission::policy::metrics::Metrics,
     mutating: Gauge,
     read_only: Gauge,
     known: RwLock<HashMap<u64, Arc<Counters>>>,
@@ -236,6 +237,8 @@ impl Default for Metrics {
         );
         let store = StoreTimes::default();
         store.register(&mut registry);
+        let policies = crate::admission::policy::metrics::Metrics::default();
+        policies.register(&mut registry);
         let in_flight = Family::<Labels, Gauge>::default();
         registry.register(
             "apiserver_current_inflight_requests",
@@ -258,6 +261,7 @@ impl Default for Metrics {
             users,
             authorizations,
             store,
+            policies,
             mutating,
             read_only,
             known: RwLock::default(),

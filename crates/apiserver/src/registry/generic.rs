@@ -10,7 +10,7 @@ use std::{
 use apimachinery::{
     field::{self, Path},
     managed_fields, names,
-    schema::Resource,
+    schema::{Resource, ResourceRef},
     status::Status,
 };
 use bytes::Bytes;
@@ -144,7 +144,15 @@ impl Scope<'_> {
             }
             tokio::time::sleep(ACCOUNT_WAIT).await;
         }
-        self.view(|view| self.server.admission.mutate_with(view, &attributes, object))
+        let mut reinvocation = admission::Reinvocation::default();
+        loop {
+            let chain = &self.server.admission;
+            self.view(|view| chain.mutate_with(view, &attributes, object, &mut reinvocation))?;
+            if reinvocation.again || !reinvocation.wanted {
+                return Ok(());
+            }
+            reinvocation.again = true;
+        }
     }
 
     /// Validating admission, right before the store.
@@ -186,6 +194,22 @@ impl Scope<'_> {
             warn: &|text| self.warnings.add(text),
             entropy: &*self.server.entropy,
             configuration: self.server.admission.configuration(),
+            policies: admission::policy::Around {
+                policies: &self.server.admission.policies,
+                storage: Some(storage),
+                metrics: Some(&self.server.metrics.policies),
+                resource: Some(self.resource),
+                kind: &|group, version, kind| {
+                    api::resources().by_kind(group, version, kind).map(ResourceRef::from)
+                },
+                equivalents: &|| {
+                    admission::matching::equivalents(self.server.served.iter(), self.resource, self.subresource)
+                },
+                decide: &|user, attributes| self.server.authorizer.decide(user, attributes),
+                annotate: &|key, value| {
+                    tracing::debug!(target: "apiserver::audit", key, value, "an annotation by admission");
+                },
+            },
         })
     }
 
