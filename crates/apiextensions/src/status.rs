@@ -50,6 +50,11 @@ pub fn plan<'a>(definition: &Value, others: impl IntoIterator<Item = &'a Value>,
 /// The condition of a definition that is being deleted: `Terminating`.
 pub fn terminating(definition: &Value, progress: &Deletion, now: &str) -> Value {
     let (status, reason, message) = match progress {
+        Deletion::Pending => (
+            "True",
+            "InstanceDeletionPending",
+            "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon".into(),
+        ),
         Deletion::Running => {
             ("True", "InstanceDeletionInProgress", "CustomResource deletion is in progress".into())
         }
@@ -70,6 +75,8 @@ pub fn terminating(definition: &Value, progress: &Deletion, now: &str) -> Value 
 /// How far the objects of a definition that goes have gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deletion {
+    /// It was asked for.
+    Pending,
     Running,
     Failed(String),
     NeverEstablished,

@@ -1,5 +1,6 @@
 //! Group, version, kind and resource: the coordinates of everything in the API.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use crate::schema::Name;
@@ -50,6 +51,30 @@ pub fn split(api_version: &str) -> Result<(&str, &str), ParseError> {
         Some((group, version)) if !version.contains('/') => Ok((group, version)),
         Some(_) => Err(ParseError(api_version.to_owned())),
     }
+}
+
+/// How clients prefer versions: `v2`, `v1`, `v1beta2`, `v1beta1`, `v1alpha1`, and what is no such version after all of
+/// them, by name (upstream's `CompareKubeAwareVersionStrings`). Greater is preferred.
+pub fn compare_versions(a: &str, b: &str) -> Ordering {
+    match (stability(a), stability(b)) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        (a, b) if a.is_some() != b.is_some() => a.is_some().cmp(&b.is_some()),
+        _ => b.cmp(a),
+    }
+}
+
+/// `v1beta2` → 1 (of alpha, beta, stable), 1, 2.
+fn stability(version: &str) -> Option<(u8, u64, u64)> {
+    let rest = version.strip_prefix('v')?;
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let (major, rest) = (rest[..end].parse().ok()?, &rest[end..]);
+    let (class, minor) = match (rest.strip_prefix("alpha"), rest.strip_prefix("beta")) {
+        (Some(minor), _) => (0, minor),
+        (_, Some(minor)) => (1, minor),
+        _ => return rest.is_empty().then_some((2, major, 0)),
+    };
+    let whole = !minor.is_empty() && minor.bytes().all(|b| b.is_ascii_digit());
+    Some((class, major, minor.parse().ok().filter(|_| whole)?))
 }
 
 /// `v1`, `apps/v1`
@@ -167,6 +192,15 @@ impl fmt::Display for GroupResource {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn preference() {
+        let order = ["v10", "v2", "v1", "v11beta2", "v10beta3", "v3beta1", "v12alpha1", "v11alpha2", "foo1", "foo10"];
+        for pair in order.windows(2) {
+            assert!(compare_versions(pair[0], pair[1]).is_gt(), "{pair:?}");
+        }
+        assert!(compare_versions("v1", "v1").is_eq());
+    }
 
     #[test]
     fn api_versions() {

@@ -24,22 +24,27 @@
 )]
 
 pub mod admission;
+pub mod aggregator;
 pub mod authentication;
 pub mod authorization;
 pub mod bootstrap;
 pub mod conversion;
+pub mod custom;
 pub mod discovery;
 mod handlers;
 pub mod health;
 pub mod metrics;
+pub mod metrics_api;
 pub mod negotiation;
 pub mod openapi;
 pub mod proxy;
 pub mod registry;
+pub mod remote;
 pub mod request;
 pub mod response;
 pub mod server;
 pub mod storage;
 mod streaming;
+pub mod webhook;
 
 pub use handlers::options;

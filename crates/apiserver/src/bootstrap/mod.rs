@@ -28,13 +28,13 @@ use crate::request::UserInfo;
 use crate::server::ApiServer;
 
 /// What to do about an object that is there: `(existing, expected)`.
-type Reconcile = fn(&Value, &Value) -> Change;
+pub(crate) type Reconcile = fn(&Value, &Value) -> Change;
 
 /// How long to wait before trying again what did not work.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The steps of [`run`], as upstream's post-start hooks: their health checks are named after them.
-pub const HOOKS: [&str; 12] = [
+pub const HOOKS: [&str; 19] = [
     "start-system-namespaces-controller",
     "start-cluster-authentication-info-controller",
     "start-kube-apiserver-identity-lease-controller",
@@ -47,6 +47,24 @@ pub const HOOKS: [&str; 12] = [
     "start-kubernetes-service-cidr-controller",
     "bootstrap-controller",
     "start-service-ip-repair-controllers",
+    "apiservice-status-local-available-controller",
+    "apiservice-status-remote-available-controller",
+    "apiservice-registration-controller",
+    "apiservice-discovery-controller",
+    "kube-apiserver-autoregistration",
+    "apiservice-openapi-controller",
+    "apiservice-openapiv3-controller",
+];
+
+/// Of these, the aggregator's.
+const AGGREGATOR_HOOKS: [&str; 7] = [
+    "apiservice-status-local-available-controller",
+    "apiservice-status-remote-available-controller",
+    "apiservice-registration-controller",
+    "apiservice-discovery-controller",
+    "kube-apiserver-autoregistration",
+    "apiservice-openapi-controller",
+    "apiservice-openapiv3-controller",
 ];
 
 /// Brings everything about, then marks the server ready and leaves tasks behind that keep it so.
@@ -82,12 +100,15 @@ pub async fn run(server: &Arc<ApiServer>) -> Result<(), Status> {
         "bootstrap-controller",
         "start-cluster-authentication-info-controller",
     ]);
+    crate::aggregator::follow::start(server).await?;
+    done(&AGGREGATOR_HOOKS);
     repair::once(server).await?;
     done(&["start-service-ip-repair-controllers"]);
     server.ready.store(true, Ordering::Release);
     tokio::spawn(follow(server.clone(), watches));
     tokio::spawn(presence.keep(server.clone()));
     tokio::spawn(repair::keep(server.clone()));
+    tokio::spawn(crate::custom::controller::keep(server.clone()));
     Ok(())
 }
 
@@ -218,7 +239,7 @@ async fn judge_flow_schemas(server: &Arc<ApiServer>) -> Result<(), Status> {
 }
 
 /// Makes each object, or changes it as `reconcile` says. All at once, so that the store writes them together.
-async fn ensure_all(
+pub(crate) async fn ensure_all(
     server: &Arc<ApiServer>,
     objects: Vec<Value>,
     reconcile: Reconcile,

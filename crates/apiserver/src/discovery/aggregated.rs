@@ -1,17 +1,17 @@
 //! Everything of `/api` or `/apis` in one document: `APIGroupDiscoveryList` (KEP-3352).
 
-use apimachinery::schema::{Name, Resource};
+use apimachinery::schema::{Name, Resource, ResourceRef};
 use http::{HeaderMap, HeaderValue, Response, header};
 use serde_json::{Value, json};
 
 use super::etag;
+use crate::custom;
 use crate::negotiation::{Format, Output};
 use crate::response;
-use crate::server::{Body, Served};
+use crate::server::{Body};
 
 /// The answer, or 304 for a client that has it already.
-pub fn answer(core: bool, served: &Served, format: Format, headers: &HeaderMap) -> Response<Body> {
-    let document = document(core, served);
+pub fn answer(document: &Value, format: Format, headers: &HeaderMap) -> Response<Body> {
     let json = document.to_string();
     let tag = etag(json.as_bytes());
     let known = headers.get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
@@ -42,7 +42,7 @@ pub fn answer(core: bool, served: &Served, format: Format, headers: &HeaderMap) 
 type Versions<'a> = Vec<(&'a str, Vec<Value>)>;
 
 /// The list, of the core group or of all others.
-pub fn document(core: bool, served: &Served) -> Value {
+pub fn document(core: bool, served: &[ResourceRef]) -> Value {
     let mut groups: Vec<(&str, Versions<'_>)> = Vec::new();
     for resource in served.iter().filter(|r| r.group.is_empty() == core) {
         let at = match groups.iter().position(|(group, _)| *group == resource.group) {
@@ -96,7 +96,7 @@ fn entry(r: &Resource) -> Value {
         "responseKind": kind(r, &r.group, &r.version, &r.kind),
         "scope": if r.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": &*r.singular,
-        "verbs": strings(&r.verbs),
+        "verbs": strings(&custom::shown_verbs(r)),
     });
     if !r.short_names.is_empty() {
         out["shortNames"] = strings(&r.short_names);

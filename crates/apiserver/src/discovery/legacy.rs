@@ -1,10 +1,11 @@
 //! One document per group and version: `APIVersions`, `APIGroupList`, `APIGroup`, `APIResourceList`.
 
 use apimachinery::gvk::api_version;
-use apimachinery::schema::{Resource, Subresource};
+use apimachinery::schema::{Resource, ResourceRef, Subresource};
 use serde_json::{Map, Value, json};
 
-use crate::server::{ApiServer, Served};
+use crate::custom;
+use crate::server::ApiServer;
 
 /// `/api`
 pub fn versions(server: &ApiServer) -> Value {
@@ -17,7 +18,7 @@ pub fn versions(server: &ApiServer) -> Value {
 }
 
 /// `/apis`
-pub fn groups(served: &Served) -> Value {
+pub fn groups(served: &[ResourceRef]) -> Value {
     let mut names: Vec<&str> = Vec::new();
     for resource in served.iter().filter(|r| !r.group.is_empty()) {
         if !names.contains(&&*resource.group) {
@@ -29,14 +30,14 @@ pub fn groups(served: &Served) -> Value {
 }
 
 /// `/apis/{group}`
-pub fn group(served: &Served, name: &str) -> Option<Value> {
+pub fn group(served: &[ResourceRef], name: &str) -> Option<Value> {
     let mut group = entry(served, name)?;
     group["kind"] = "APIGroup".into();
     group["apiVersion"] = "v1".into();
     Some(group)
 }
 
-fn entry(served: &Served, name: &str) -> Option<Value> {
+fn entry(served: &[ResourceRef], name: &str) -> Option<Value> {
     let mut versions: Vec<Value> = Vec::new();
     for resource in served.iter().filter(|r| r.group == name && !name.is_empty()) {
         let version =
@@ -50,7 +51,7 @@ fn entry(served: &Served, name: &str) -> Option<Value> {
 }
 
 /// `/api/v1`, `/apis/{group}/{version}`
-pub fn resources(served: &Served, group: &str, version: &str) -> Option<Value> {
+pub fn resources(served: &[ResourceRef], group: &str, version: &str) -> Option<Value> {
     let mut list: Vec<(String, Value)> = Vec::new();
     for resource in served.iter().filter(|r| r.group == group && r.version == version) {
         list.push((resource.plural.to_string(), resource_entry(resource)));
@@ -84,7 +85,7 @@ fn resource_entry(r: &Resource) -> Value {
     out.insert("singularName".into(), (&*r.singular).into());
     out.insert("namespaced".into(), r.namespaced.into());
     out.insert("kind".into(), (&*r.kind).into());
-    out.insert("verbs".into(), strings(&r.verbs));
+    out.insert("verbs".into(), strings(&custom::shown_verbs(r)));
     if !r.short_names.is_empty() {
         out.insert("shortNames".into(), strings(&r.short_names));
     }

@@ -31,7 +31,8 @@ pub fn handle(
     let path = info.path.strip_suffix('/').unwrap_or(&info.path);
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     let headers = request.headers();
-    let served = &server.served;
+    let all = server.resources();
+    let served = &all[..];
     let refused = |status: &Status| Some(response::status(status, negotiation::for_error(headers, query)));
     // Routes take GET and nothing else; the lists of groups take any method.
     let routed = !matches!(parts.as_slice(), [] | ["apis"] | ["apis", _]);
@@ -43,13 +44,26 @@ pub fn handle(
             let core = parts == ["api"];
             match wanted(headers) {
                 Form::Aggregated(_) if core && !is_get => return refused(&response::wrong_method()),
-                Form::Aggregated(format) => return Some(aggregated::answer(core, served, format, headers)),
+                Form::Aggregated(format) => {
+                    let mut document = aggregated::document(core, served);
+                    if !core {
+                        server.aggregator.add_to_aggregated(server.storage.store(), &mut document);
+                    }
+                    return Some(aggregated::answer(&document, format, headers));
+                }
                 Form::Legacy if core => legacy::versions(server),
-                Form::Legacy => legacy::groups(served),
+                Form::Legacy => {
+                    let mut document = legacy::groups(served);
+                    server.aggregator.add_to_groups(server.storage.store(), &mut document);
+                    document
+                }
             }
         }
         ["api", "v1"] => legacy::resources(served, "", "v1")?,
-        ["apis", group] => legacy::group(served, group)?,
+        ["apis", group] => {
+            let own = legacy::group(served, group);
+            server.aggregator.group(server.storage.store(), group, own)?
+        }
         ["apis", group, version] => legacy::resources(served, group, version)?,
         [".well-known", "openid-configuration"] if is_get => return open_id(server, headers),
         ["openid", "v1", "jwks"] if is_get => {
@@ -147,10 +161,11 @@ fn paths(server: &ApiServer) -> Vec<String> {
     .map(String::from)
     .into();
     all.extend(health::paths());
-    for resource in server.served.iter().filter(|r| !r.group.is_empty()) {
+    for resource in server.resources().iter().filter(|r| !r.group.is_empty()) {
         all.push(format!("/apis/{}", resource.group));
         all.push(format!("/apis/{}/{}", resource.group, resource.version));
     }
+    all.extend(server.aggregator.paths(server.storage.store()));
     all.sort_unstable();
     all.dedup();
     all

@@ -2,9 +2,9 @@
 
 use apimachinery::{
     codec::{self, Decoded},
-    field::quote,
+    field::{self, quote},
     gvk,
-    schema::TypeId,
+    schema::{Resource, TypeId},
     status::Status,
 };
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::{Call, options::FieldValidation};
 use crate::{
+    custom::{self, Custom},
     negotiation::{self, Format},
     registry::generic::Warnings,
     response,
@@ -25,6 +26,13 @@ pub(super) struct Expected<'a> {
     pub version: &'a str,
     pub kind: &'a str,
     pub object: TypeId,
+}
+
+impl Expected<'_> {
+    /// The resource's own kind, not that of a subresource.
+    pub(super) fn is_of(&self, resource: &Resource) -> bool {
+        self.kind == resource.kind && self.group == resource.group
+    }
 }
 
 /// Reads the whole body, within the server's limit.
@@ -60,6 +68,9 @@ impl Call<'_> {
         validation: FieldValidation,
     ) -> Result<Value, Status> {
         let format = negotiation::input(&self.headers)?;
+        if let Some(custom) = custom::of(self.resource).filter(|_| expected.is_of(self.resource)) {
+            return decode_custom(custom, bytes, format, expected, validation, &self.warnings);
+        }
         let mut value = decode(bytes, format, expected, validation, &self.warnings)?;
         crate::conversion::agree(expected.group, expected.kind, &mut value);
         kinds::defaults::apply(expected.object, &mut value);
@@ -81,6 +92,69 @@ fn resets_owners(bytes: &[u8], format: Format) -> bool {
         _ => None,
     };
     parsed.is_some_and(|value| value["metadata"]["managedFields"].as_array().is_some_and(Vec::is_empty))
+}
+
+/// The same for a custom object: its schema says what is unknown.
+fn decode_custom(
+    custom: &Custom,
+    bytes: &[u8],
+    format: Format,
+    expected: Expected<'_>,
+    validation: FieldValidation,
+    warnings: &Warnings,
+) -> Result<Value, Status> {
+    let Expected { group, version, kind, .. } = expected;
+    let refuse = |why: &str| {
+        Status::bad_request(format!(
+            "{kind} in version {} cannot be handled as a {kind}: {why}",
+            quote(version)
+        ))
+    };
+    let (mut value, strict) = match format {
+        Format::Json => codec::json::parse(bytes).map_err(|e| refuse(&e.to_string()))?,
+        Format::Yaml => {
+            let (value, duplicate) = codec::yaml::parse(bytes).map_err(|e| refuse(&e.to_string()))?;
+            (value, duplicate.into_iter().collect())
+        }
+        Format::Protobuf => {
+            return Err(negotiation::unsupported_media_type(&["application/json", "application/yaml"]));
+        }
+    };
+    if !value.is_object() {
+        return Err(refuse("json: cannot unmarshal the body into Go value of type map[string]interface {}"));
+    }
+    let text = |field: &str| value[field].as_str().unwrap_or_default().to_owned();
+    let (given_version, given_kind) = (text("apiVersion"), text("kind"));
+    for (name, given) in [("Kind", &given_kind), ("apiVersion", &given_version)] {
+        if given.is_empty() {
+            return Err(Status::bad_request(format!("Object '{name}' is missing in '{value}'")));
+        }
+    }
+    let ours = gvk::api_version(group, version);
+    let given_group = gvk::split(&given_version).map_err(|e| Status::bad_request(e.to_string()))?.0;
+    if given_group != group || given_version != ours {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({given_version}) does not match the expected API version ({ours})"
+        )));
+    }
+    if given_kind != kind {
+        let error = field::Error::invalid(
+            &field::Path::new("kind"),
+            given_kind.as_str(),
+            format!("must be {kind}"),
+        );
+        return Err(Status::invalid(group, kind, value["metadata"]["name"].as_str().unwrap_or_default(), &[error]));
+    }
+    let resets = value["metadata"]["managedFields"].as_array().is_some_and(Vec::is_empty);
+    let mut decoded = Decoded { strict, ..Decoded::default() };
+    decoded.strict.extend(custom.coerce(&mut value).map_err(|why| refuse(&why))?);
+    decoded.value = value;
+    let mut value = self::strict(decoded, validation, warnings, |why| refuse(&why))?;
+    custom.default(&mut value);
+    if resets {
+        crate::registry::meta::set(&mut value, "managedFields", Some(Value::Array(Vec::new())));
+    }
+    Ok(value)
 }
 
 /// Decodes and checks what it is.

@@ -3,13 +3,13 @@
 use apimachinery::status::Status;
 use client::streaming::{NODE_SPEAKS_WEBSOCKET, remote_command, tunnel, websocket};
 use http::{Request, Response, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Call;
 use crate::{
     authorization,
     proxy::{Backend, Route, backend::is_upgrade, location},
-    request::Operation,
+    request::{Operation, Options},
     response,
     server::Body,
     streaming,
@@ -28,8 +28,9 @@ pub(super) async fn connect(call: &Call<'_>, request: Request<Body>) -> Result<R
     }
     if subresource != "log" {
         let scope = call.scope();
-        scope.admit(Operation::Connect, &mut Value::Null, None, false).await?;
-        scope.check(Operation::Connect, &Value::Null, None, false).await?;
+        let mut options = connect_options(call);
+        scope.admit(Operation::Connect, &mut options, None, Options::None).await?;
+        scope.check(Operation::Connect, &options, None, Options::None).await?;
     }
     if subresource == "proxy" {
         return super::proxied::proxy(call, request).await;
@@ -47,6 +48,31 @@ pub(super) async fn connect(call: &Call<'_>, request: Request<Body>) -> Result<R
         return log(call, &route, request).await;
     }
     stream(call, &node, route, request).await
+}
+
+/// What is asked of the connection, as the object that admission looks at: `PodExecOptions` and the like.
+fn connect_options(call: &Call<'_>) -> Value {
+    let Some(sub) = call.subresource else { return Value::Null };
+    let mut options = json!({"kind": *sub.kind.kind, "apiVersion": sub.kind.group_version().to_string()});
+    for flag in ["stdin", "stdout", "stderr", "tty"] {
+        if matches!(&*sub.name, "exec" | "attach") && call.query.flag(flag) {
+            options[flag] = true.into();
+        }
+    }
+    for key in ["container", "path"] {
+        if let Some(value) = call.query.get(key).filter(|value| !value.is_empty()) {
+            options[key] = value.into();
+        }
+    }
+    let command: Vec<&str> = call.query.all("command").collect();
+    if !command.is_empty() {
+        options["command"] = json!(command);
+    }
+    let ports: Vec<i64> = call.query.all("ports").filter_map(|port| port.parse().ok()).collect();
+    if !ports.is_empty() {
+        options["ports"] = json!(ports);
+    }
+    options
 }
 
 /// exec, attach and port-forward. Newer clients' WebSockets are turned into SPDY here, unless the kubelet says that

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{table, transform};
 use crate::{
+    custom,
     negotiation::{Format, Output, Transform},
     storage::{self, Storage, codec, encoding::Form, splice},
 };
@@ -42,7 +43,10 @@ impl View {
         fields: fields::Selector,
     ) -> Result<Self, Status> {
         let shape = match (output.transform, output.format) {
-            (Transform::None, Format::Protobuf) => Shape::Other(Form::Protobuf),
+            (Transform::None, Format::Protobuf) => {
+                super::list::refuse_protobuf(call.resource)?;
+                Shape::Other(Form::Protobuf)
+            }
             (Transform::None, _) => Shape::Json,
             (Transform::Table(version), _) => Shape::Table(version, table::Options::parse(call.query)?),
             (Transform::Metadata(version) | Transform::MetadataList(version), Format::Protobuf) => {
@@ -140,7 +144,9 @@ impl View {
             "metadata": metadata,
         });
         // The rest of the object as Go writes an empty one. The schema always fits a value this small.
-        let _ = codec::normalize(self.resource.object, &mut object);
+        if custom::of(&self.resource).is_none() {
+            let _ = codec::normalize(self.resource.object, &mut object);
+        }
         self.made("BOOKMARK", object)
     }
 

@@ -8,17 +8,22 @@ use std::{
     vec,
 };
 
-use apimachinery::{codec::protobuf::envelope, schema::ResourceRef, status::Status};
+use apimachinery::{codec::protobuf::envelope, schema::{Resource, ResourceRef}, status::Status};
 use bytes::{Bytes, BytesMut};
 use etcd::KeyValue;
 use http::Response;
 use http_body::Frame;
 use http_body_util::BodyExt;
 use jiff::Timestamp;
-use kinds::columns::Columns;
 
-use super::{Call, options::ListOptions, table, transform::ListMeta};
+use super::{
+    Call,
+    options::ListOptions,
+    table::{self, Shown},
+    transform::ListMeta,
+};
 use crate::{
+    custom,
     negotiation::{self, Format, Output, Transform},
     registry::strategy,
     response::{self, Gzip},
@@ -54,7 +59,7 @@ pub(super) fn respond(
         remaining: found.remaining,
     };
     if let Shape::Table { columns, .. } = &shape
-        && let Some(order) = columns.order
+        && let Some(order) = columns.order()
     {
         let decode = |kv: Arc<KeyValue>| Ok((storage.decode(call.resource, &kv)?, kv));
         let mut decoded = found.items.into_iter().map(decode).collect::<Result<Vec<_>, Status>>()?;
@@ -113,7 +118,7 @@ pub(super) enum Shape {
     Table {
         version: &'static str,
         options: table::Options,
-        columns: &'static Columns,
+        columns: Shown,
         now: Timestamp,
     },
     Protobuf,
@@ -123,14 +128,17 @@ pub(super) enum Shape {
 impl Shape {
     pub(super) fn new(call: &Call<'_>, output: Output) -> Result<Self, Status> {
         Ok(match (output.transform, output.format) {
-            (Transform::None, Format::Protobuf) => Self::Protobuf,
+            (Transform::None, Format::Protobuf) => {
+                refuse_protobuf(call.resource)?;
+                Self::Protobuf
+            }
             (Transform::None, _) => Self::Json,
             (Transform::MetadataList(version), Format::Protobuf) => Self::ProtobufMetadata(version),
             (Transform::MetadataList(version), _) => Self::Metadata(version),
             (Transform::Table(version), _) => Self::Table {
                 version,
                 options: table::Options::parse(call.query)?,
-                columns: kinds::columns::columns(&call.resource.group, &call.resource.kind),
+                columns: Shown::of(call.resource),
                 now: call.server.clock.now(),
             },
             (Transform::Metadata(_), _) => {
@@ -144,6 +152,14 @@ impl Shape {
                 ));
             }
         })
+    }
+}
+
+/// Custom objects have no form in protobuf.
+pub(super) fn refuse_protobuf(resource: &Resource) -> Result<(), Status> {
+    match custom::of(resource) {
+        Some(_) => Err(negotiation::not_acceptable(negotiation::UNSTRUCTURED)),
+        None => Ok(()),
     }
 }
 
@@ -197,7 +213,8 @@ impl ListBody {
         let of_meta = |version: &str| format!("meta.k8s.io/{version}");
         let (kind, api_version, metadata_only) = match &self.shape {
             Shape::Json => {
-                return Ok(json(&format!("{kind}List"), &self.resource.api_version(), "\"items\""));
+                let kind = custom::list_kind(&self.resource);
+                return Ok(json(&kind, &self.resource.api_version(), "\"items\""));
             }
             Shape::Metadata(version) => {
                 return Ok(json(&format!("{METADATA_ONLY}List"), &of_meta(version), "\"items\""));
@@ -311,6 +328,10 @@ impl ListBody {
             }
             // Upstream's items carry their kind, unlike those of other lists.
             Shape::Metadata(version) => metadata_only(&storage.frame(resource, kv)?, version, out),
+            // As do custom objects.
+            _ if custom::of(resource).is_some() => {
+                out.extend_from_slice(&storage.frame(resource, kv)?.object());
+            }
             _ => {
                 out.push(b'{');
                 out.extend_from_slice(storage.frame(resource, kv)?.item());

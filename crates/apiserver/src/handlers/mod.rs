@@ -28,7 +28,7 @@ use http::{HeaderMap, Method, Request, Response, header};
 use hyper::upgrade::OnUpgrade;
 
 use crate::{
-    negotiation,
+    custom, negotiation,
     registry::generic::{Scope, Warnings},
     request::{Query, RequestInfo, UserInfo},
     response,
@@ -94,9 +94,13 @@ pub(crate) async fn resource(
 ) -> Result<Response<Body>, Status> {
     let found = api::resource(&info.api_group, &info.api_version, &info.resource);
     let found = found.filter(|r| server.served.has(r)).map(ResourceRef::from);
-    let Some(resource) = found else {
+    let custom = || server.catalog.find(&info.api_group, &info.api_version, &info.resource);
+    let Some(resource) = found.or_else(custom) else {
         // Under a served group somebody looked for a route, under no group nobody did.
-        let known = info.api_group.is_empty() || server.served.iter().any(|r| *r.group == *info.api_group);
+        let group = &info.api_group;
+        let known = group.is_empty()
+            || server.served.iter().any(|r| *r.group == **group)
+            || server.catalog.has_group(group);
         return if known { Err(response::no_route()) } else { Ok(response::not_found()) };
     };
     let resource = &resource;
@@ -137,6 +141,9 @@ pub(crate) async fn resource(
         *resource.group == **group && *resource.version == **version && *resource.kind == **kind
     }) {
         warnings.add(*said);
+    }
+    if let Some(said) = custom::of(resource).and_then(|custom| custom.facts().warning.as_deref()) {
+        warnings.add(said);
     }
     let call = Call { server, user, info, query, headers, method, resource, subresource, warnings };
     if connects {

@@ -73,6 +73,28 @@ impl WriteOptions {
         invalid(kind, errors)?;
         Ok(Self { dry_run, field_manager, field_validation, force: false })
     }
+
+    /// As an object of `meta.k8s.io/v1`, without what is as usual.
+    pub fn describe(&self, kind: &str) -> Value {
+        let mut options = described(kind, self.dry_run);
+        if !self.field_manager.is_empty() {
+            options["fieldManager"] = self.field_manager.as_str().into();
+        }
+        match self.field_validation {
+            FieldValidation::Warn => {}
+            FieldValidation::Ignore => options["fieldValidation"] = "Ignore".into(),
+            FieldValidation::Strict => options["fieldValidation"] = "Strict".into(),
+        }
+        options
+    }
+}
+
+fn described(kind: &str, dry_run: bool) -> Value {
+    let mut options = serde_json::json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+    if dry_run {
+        options["dryRun"] = serde_json::json!(["All"]);
+    }
+    options
 }
 
 fn dry_run(values: Vec<String>, errors: &mut ErrorList) -> bool {
@@ -122,6 +144,26 @@ impl DeleteOptions {
             dry_run: dry_run(dry_runs, &mut errors),
         };
         options.validate(errors)
+    }
+
+    /// As an object of `meta.k8s.io/v1`.
+    pub fn describe(&self) -> Value {
+        let mut options = described("DeleteOptions", self.dry_run);
+        if let Some(seconds) = self.grace_period_seconds {
+            options["gracePeriodSeconds"] = seconds.into();
+        }
+        for (key, value) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
+            if let Some(value) = value {
+                options["preconditions"][key] = value.as_str().into();
+            }
+        }
+        if let Some(orphan) = self.orphan_dependents {
+            options["orphanDependents"] = orphan.into();
+        }
+        if let Some(policy) = &self.propagation_policy {
+            options["propagationPolicy"] = policy.as_str().into();
+        }
+        options
     }
 
     fn validate(self, dry_run_errors: ErrorList) -> Result<Self, Status> {

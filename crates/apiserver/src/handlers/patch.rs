@@ -17,7 +17,9 @@ use super::{
     options::{FieldValidation, WriteOptions},
 };
 use crate::{
-    conversion, negotiation,
+    conversion,
+    custom::{self, Custom},
+    negotiation,
     registry::{generic::Warnings, meta},
     server::Body,
 };
@@ -48,8 +50,7 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
                 )));
             }
             if changed {
-                conversion::agree(expected.group, expected.kind, &mut object);
-                kinds::defaults::apply(expected.object, &mut object);
+                settle(custom::of(call.resource), expected, &mut object);
             }
             fits(call, object)
         };
@@ -62,11 +63,23 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
         let change = |old: Option<&Value>| {
             let old = old.ok_or_else(|| call.not_found())?;
             let validation = options.field_validation;
-            fits(call, apply(patch_type, &bytes, old, expected, validation, &call.warnings)?)
+            let custom = custom::of(call.resource);
+            fits(call, apply(patch_type, &bytes, old, expected, custom, validation, &call.warnings)?)
         };
         scope.update(&options, &change).await?
     };
     call.respond(if created { 201 } else { 200 }, outcome, output)
+}
+
+/// What follows from the fields of a changed object.
+fn settle(custom: Option<&Custom>, expected: Expected<'_>, object: &mut Value) {
+    match custom {
+        Some(custom) => custom.default(object),
+        None => {
+            conversion::agree(expected.group, expected.kind, object);
+            kinds::defaults::apply(expected.object, object);
+        }
+    }
 }
 
 /// The patched object if it is still the one that the request names.
@@ -101,6 +114,9 @@ pub(super) fn patch_type(call: &Call<'_>) -> Result<PatchType, Status> {
     match MEDIA_TYPES.iter().position(|t| *t == given) {
         Some(0) => Ok(PatchType::Json),
         Some(1) => Ok(PatchType::Merge),
+        Some(2) if custom::of(call.resource).is_some() && call.info.subresource != "scale" => {
+            Err(negotiation::unsupported_media_type(&[MEDIA_TYPES[0], MEDIA_TYPES[1], MEDIA_TYPES[3]]))
+        }
         Some(2) => Ok(PatchType::Strategic),
         Some(_) => Ok(PatchType::Apply),
         None => Err(Status::generic_server_response(
@@ -219,6 +235,7 @@ pub(super) fn apply(
     bytes: &Bytes,
     old: &Value,
     expected: Expected<'_>,
+    custom: Option<&Custom>,
     validation: FieldValidation,
     warnings: &Warnings,
 ) -> Result<Value, Status> {
@@ -261,8 +278,14 @@ pub(super) fn apply(
         let error = field::Error::invalid(&Path::new("patch"), shown.to_string(), why);
         Status::invalid("", "", "", &[error])
     };
-    let mut decoded =
-        codec::normal::conform(schema, expected.object, patched).map_err(|e| invalid(e.to_string()))?;
+    let mut decoded = match custom {
+        Some(custom) => {
+            let mut value = patched;
+            let strict = custom.coerce(&mut value).map_err(invalid)?;
+            codec::Decoded { value, strict, ..codec::Decoded::default() }
+        }
+        None => codec::normal::conform(schema, expected.object, patched).map_err(|e| invalid(e.to_string()))?,
+    };
     complaints.append(&mut decoded.strict);
     decoded.strict = complaints;
     let mut value = body::strict(decoded, validation, warnings, invalid)?;
@@ -277,8 +300,7 @@ pub(super) fn apply(
             false => format!("{given}, Kind={kind} is not {api_version}, Kind={}", expected.kind),
         }));
     }
-    conversion::agree(expected.group, expected.kind, &mut value);
-    kinds::defaults::apply(expected.object, &mut value);
+    settle(custom, expected, &mut value);
     if resets {
         meta::set(&mut value, "managedFields", Some(json!([])));
     }

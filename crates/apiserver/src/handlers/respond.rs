@@ -7,8 +7,9 @@ use etcd::KeyValue;
 use http::Response;
 use serde_json::Value;
 
-use super::{Call, table, transform};
+use super::{Call, list, table, transform};
 use crate::{
+    custom,
     negotiation::{Format, Output, Transform},
     registry::generic::Outcome,
     response,
@@ -41,6 +42,7 @@ impl Call<'_> {
         output: Output,
     ) -> Result<Response<Body>, Status> {
         if output.transform == Transform::None && output.format == Format::Protobuf {
+            list::refuse_protobuf(self.resource)?;
             let packed = self.server.storage.protobuf(self.resource, kv)?;
             let length = packed.len();
             let mut response = response::bytes(code, output.format.media_type(), packed);
@@ -65,9 +67,12 @@ impl Call<'_> {
     ) -> Result<Response<Body>, Status> {
         match output.transform {
             Transform::None => {
-                let ty = api_type(&value).unwrap_or(self.resource.object);
                 let mut json = Vec::new();
-                codec::write_json(ty, &value, &mut json);
+                match api_type(&value) {
+                    Some(ty) => codec::write_json(ty, &value, &mut json),
+                    None if custom::of(self.resource).is_some() => custom::write(&value, &mut json),
+                    None => codec::write_json(self.resource.object, &value, &mut json),
+                }
                 Ok(response::json_text(code, json.into(), output))
             }
             Transform::Metadata(version) => {

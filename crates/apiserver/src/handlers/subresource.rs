@@ -26,7 +26,7 @@ pub(super) fn get_scale(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let output = negotiation::output(&call.headers, call.query)?;
     let object = call.server.storage.read(call.resource, call.namespace(), &call.info.name)?;
     let object = object.ok_or_else(|| call.not_found())?;
-    call.respond_value(200, scale::of(&object), output)
+    call.respond_value(200, scale::of(call.resource, &object)?, output)
 }
 
 pub(super) async fn update_scale(call: &Call<'_>, body: Body) -> Result<Response<Body>, Status> {
@@ -58,7 +58,7 @@ pub(super) async fn patch_scale(call: &Call<'_>, body: Body) -> Result<Response<
         return respond_scale(call, outcome, output);
     }
     write_scale(call, &options, output, &|old| {
-        patch::apply(patch_type, &bytes, old, expected, options.field_validation, &call.warnings)
+        patch::apply(patch_type, &bytes, old, expected, None, options.field_validation, &call.warnings)
     })
     .await
 }
@@ -72,7 +72,7 @@ async fn write_scale(
     let (scope, ty) = (call.scope(), call.expected()?.object);
     let change = |old: Option<&Value>| {
         let old = old.ok_or_else(|| call.not_found())?;
-        scope.update_by_scale(old, ty, wanted(&scale::of(old))?, options)
+        scope.update_by_scale(old, ty, wanted(&scale::of(call.resource, old)?)?, options)
     };
     let (outcome, _) = scope.apply(options, &change).await?;
     respond_scale(call, outcome, output)
@@ -84,5 +84,5 @@ fn respond_scale(call: &Call<'_>, outcome: Outcome, output: Output) -> Result<Re
         Outcome::Object(object) => object,
         Outcome::Done(_) => return Err(call.not_found()),
     };
-    call.respond_value(200, scale::of(&object), output)
+    call.respond_value(200, scale::of(call.resource, &object)?, output)
 }

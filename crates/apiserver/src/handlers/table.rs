@@ -1,12 +1,15 @@
 //! Objects as rows of a Table, which is what kubectl prints.
 
-use apimachinery::{field, field::Path, schema::Resource, status::Status};
+use std::cmp::Ordering;
+
+use apimachinery::{field, field::Path, schema::ResourceRef, status::Status};
 use jiff::{SignedDuration, Timestamp};
 use kinds::columns::Columns;
 use serde_json::{Value, json};
 
 use super::transform::{ListMeta, metadata};
 use crate::{
+    custom,
     request::Query,
     storage::{encoding::Frame, encoding::Row, metadata_only},
 };
@@ -42,42 +45,92 @@ impl Options {
     }
 }
 
+/// How a kind is shown: built-in ones by what `kinds` says, custom ones by their definition.
+pub(super) enum Shown {
+    BuiltIn(&'static Columns),
+    Custom(ResourceRef),
+}
+
+impl Shown {
+    pub(super) fn of(resource: &ResourceRef) -> Self {
+        match custom::of(resource) {
+            Some(_) => Self::Custom(resource.clone()),
+            None => Self::BuiltIn(kinds::columns::columns(&resource.group, &resource.kind)),
+        }
+    }
+
+    fn custom(&self) -> Option<&custom::Compiled> {
+        match self {
+            Self::Custom(resource) => custom::of(resource).map(custom::Custom::compiled),
+            Self::BuiltIn(_) => None,
+        }
+    }
+
+    fn definitions(&self, options: Options) -> Vec<Value> {
+        match self {
+            _ if !options.headers => Vec::new(),
+            Self::BuiltIn(columns) => {
+                columns.definitions.iter().map(kinds::columns::Column::to_value).collect()
+            }
+            Self::Custom(_) => {
+                self.custom().map(|custom| custom.columns.definitions().to_vec()).unwrap_or_default()
+            }
+        }
+    }
+
+    fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        match self {
+            Self::BuiltIn(columns) => (columns.cells)(object, now),
+            Self::Custom(_) => {
+                self.custom().map(|custom| custom.columns.cells(object, now)).unwrap_or_default()
+            }
+        }
+    }
+
+    fn conditions(&self, object: &Value) -> Vec<Value> {
+        match self {
+            Self::BuiltIn(columns) => (columns.conditions)(object),
+            Self::Custom(_) => Vec::new(),
+        }
+    }
+
+    /// The order of rows where it is not that of the list.
+    pub(super) fn order(&self) -> Option<fn(&Value, &Value) -> Ordering> {
+        match self {
+            Self::BuiltIn(columns) => columns.order,
+            Self::Custom(_) => None,
+        }
+    }
+}
+
 /// A Table of these objects, which are in the resource's version.
 pub(super) fn build(
-    resource: &Resource,
+    resource: &ResourceRef,
     version: &str,
     options: Options,
     objects: Vec<Value>,
     list: &ListMeta,
     now: Timestamp,
 ) -> Value {
-    let columns = kinds::columns::columns(&resource.group, &resource.kind);
+    let shown = &Shown::of(resource);
     let mut objects = objects;
-    if let Some(order) = columns.order {
+    if let Some(order) = shown.order() {
         objects.sort_by(order);
     }
     let rows: Vec<Value> =
-        objects.into_iter().map(|object| row(columns, object, version, options, now)).collect();
-    let definitions: Vec<Value> = if options.headers {
-        columns.definitions.iter().map(kinds::columns::Column::to_value).collect()
-    } else {
-        Vec::new()
-    };
+        objects.into_iter().map(|object| row(shown, object, version, options, now)).collect();
     json!({
         "kind": "Table",
         "apiVersion": format!("meta.k8s.io/{version}"),
         "metadata": list.to_value(),
-        "columnDefinitions": definitions,
+        "columnDefinitions": shown.definitions(options),
         "rows": rows,
     })
 }
 
 /// The columns' definitions as JSON.
-pub(super) fn definitions(columns: &Columns, options: Options) -> String {
-    if !options.headers {
-        return "[]".into();
-    }
-    Value::Array(columns.definitions.iter().map(kinds::columns::Column::to_value).collect()).to_string()
+pub(super) fn definitions(shown: &Shown, options: Options) -> String {
+    Value::Array(shown.definitions(options)).to_string()
 }
 
 /// When a second look at the cells is taken, to see which of them move with time.
@@ -85,10 +138,10 @@ const LATER: SignedDuration = SignedDuration::from_hours(24 * 5000);
 
 /// An object's row, and whether it can be kept: nothing in it moves with time but the time since the object's
 /// creation, which is filled in by [`write_row`].
-pub(super) fn make_row(columns: &Columns, object: &Value, now: Timestamp) -> (Row, bool) {
-    let cells = (columns.cells)(object, now);
+pub(super) fn make_row(shown: &Shown, object: &Value, now: Timestamp) -> (Row, bool) {
+    let cells = shown.cells(object, now);
     let later = now.saturating_add(LATER).unwrap_or(now);
-    let then = (columns.cells)(object, later);
+    let then = shown.cells(object, later);
     let creation = &object["metadata"]["creationTimestamp"];
     let created: Option<Timestamp> = creation.as_str().and_then(|text| text.parse().ok());
     let age = |at| kinds::columns::age(creation, at);
@@ -110,7 +163,7 @@ pub(super) fn make_row(columns: &Columns, object: &Value, now: Timestamp) -> (Ro
         }
     }
     row.text.push(b']');
-    let conditions = (columns.conditions)(object);
+    let conditions = shown.conditions(object);
     if !conditions.is_empty() {
         row.text.extend_from_slice(b",\"conditions\":");
         row.text.extend_from_slice(Value::Array(conditions).to_string().as_bytes());
@@ -147,14 +200,14 @@ pub(super) fn write_row(
 }
 
 fn row(
-    columns: &kinds::columns::Columns,
+    shown: &Shown,
     object: Value,
     version: &str,
     options: Options,
     now: Timestamp,
 ) -> Value {
-    let mut row = json!({ "cells": (columns.cells)(&object, now) });
-    let conditions = (columns.conditions)(&object);
+    let mut row = json!({ "cells": shown.cells(&object, now) });
+    let conditions = shown.conditions(&object);
     if !conditions.is_empty() {
         row["conditions"] = Value::Array(conditions);
     }

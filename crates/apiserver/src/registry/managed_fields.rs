@@ -12,7 +12,7 @@ use apimachinery::{
 use serde_json::Value;
 
 use super::{generic::Scope, meta, scale};
-use crate::{conversion, handlers::options::WriteOptions};
+use crate::{conversion, custom, handlers::options::WriteOptions};
 
 macro_rules! fields {
     ($name:ident, $($path:expr),*) => {
@@ -65,6 +65,11 @@ pub fn is_served(resource: &Resource, api_version: &str) -> bool {
 
 fn version<'a>(resource: &Resource, api_version: &'a str) -> Option<(TypeId, (&'a str, &'a str))> {
     let (group, version) = gvk::split(api_version).ok()?;
+    if let Some(custom) = custom::of(resource) {
+        let definition = &custom.definition;
+        let at = definition.position(version).filter(|at| definition.versions[*at].served)?;
+        return (group == resource.group).then(|| (definition.types().of(at).1, (group, version)));
+    }
     let found = api::resources().by_kind(group, version, &resource.kind).filter(|found| found.default_on)?;
     Some((found.object, (group, version)))
 }
@@ -83,9 +88,10 @@ impl Scope<'_> {
     /// The write as managed fields see it.
     pub(super) fn with_writer<T>(&self, options: &WriteOptions, work: impl FnOnce(&Writer<'_>) -> T) -> T {
         let convert = |object: &Value, from: &str, to: &str| convert(self.resource, object, from, to);
+        let (schema, ty) = custom::schema_of(self.resource);
         work(&Writer {
-            schema: api::schema(),
-            ty: self.resource.object,
+            schema,
+            ty,
             api_version: &self.resource.api_version(),
             manager: &manager_name(&options.field_manager, self.user_agent),
             subresource: self.subresource,
@@ -115,7 +121,7 @@ impl Scope<'_> {
             .with_writer(options, |writer| writer.apply(live, config, &self.resource.kind, options.force));
         let Applied { object, managed, changed } = applied.map_err(|e| e.to_status())?;
         let mut object = match changed {
-            true => conform(self.resource.object, object, config)?,
+            true => self.conform(object, config)?,
             false => object,
         };
         if managed.is_some() {
@@ -167,7 +173,7 @@ impl Scope<'_> {
     fn owned_scale(&self, workload: &Value) -> Result<Value, Status> {
         let known = |version: &str| is_served(self.resource, version);
         let owners = workload["metadata"].get("managedFields");
-        let mut live = scale::of(workload);
+        let mut live = scale::of(self.resource, workload)?;
         let shown = owners_of_scale::to_scale(owners, &known).map_err(broken_owners)?;
         if shown.is_some() {
             meta::set(&mut live, "managedFields", shown);
@@ -183,19 +189,31 @@ impl Scope<'_> {
     ) -> T {
         self.with_writer(options, |writer| {
             let convert = |_: &Value, _: &str, _: &str| None;
-            work(&Writer { ty, api_version: "autoscaling/v1", convert: &convert, ..*writer })
+            let schema = api::schema();
+            work(&Writer { schema, ty, api_version: "autoscaling/v1", convert: &convert, ..*writer })
         })
     }
 
     /// The workload with the replicas of a Scale, whose owners are `owners`.
     fn scaled(&self, workload: &Value, wanted: &Value, owners: Option<&Value>) -> Result<Value, Status> {
         let known = |version: &str| is_served(self.resource, version);
-        let mut workload = scale::apply(wanted, workload)?;
+        let mut workload = scale::apply(self.resource, wanted, workload)?;
         let before = workload["metadata"].get("managedFields");
         let api_version = self.resource.api_version();
         let after = owners_of_scale::to_parent(before, owners, &api_version, &known);
         meta::set(&mut workload, "managedFields", after.map_err(broken_owners)?);
         Ok(workload)
+    }
+}
+
+impl Scope<'_> {
+    /// An applied object in normal form.
+    fn conform(&self, mut object: Value, config: &Value) -> Result<Value, Status> {
+        let Some(custom) = custom::of(self.resource) else {
+            return conform(self.resource.object, object, config);
+        };
+        custom.coerce(&mut object).map_err(|why| Status::bad_request(why))?;
+        Ok(object)
     }
 }
 

@@ -7,6 +7,7 @@ pub mod authentication;
 pub mod authorization;
 pub mod certificates;
 pub mod core;
+pub mod definition;
 pub mod deletion;
 pub mod generic;
 pub mod managed_fields;
@@ -92,6 +93,7 @@ static ROLES: Hooks = Hooks { begin_write: authorization::escalation::role, ..NO
 static ROLE_BINDINGS: Hooks = Hooks { begin_write: authorization::escalation::binding, ..NONE };
 static CERTIFICATE_REQUESTS: Hooks = Hooks { begin_write: certificates::begin_write, ..NONE };
 static CLAIMS: Hooks = Hooks { faults: resource::faults, ..NONE };
+static DEFINITIONS: Hooks = Hooks { deletion: Some(definition::deletion), ..NONE };
 static EVENTS: Hooks = Hooks { expires: true, ..NONE };
 
 /// The table.
@@ -101,6 +103,7 @@ pub fn hooks(resource: &Resource) -> &'static Hooks {
         ("", "namespaces") => &NAMESPACES,
         ("", "pods") => &PODS,
         ("" | "events.k8s.io", "events") => &EVENTS,
+        ("apiextensions.k8s.io", "customresourcedefinitions") => &DEFINITIONS,
         ("certificates.k8s.io", "certificatesigningrequests") => &CERTIFICATE_REQUESTS,
         ("resource.k8s.io", "resourceclaims" | "resourceclaimtemplates") => &CLAIMS,
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => &ROLES,

@@ -7,10 +7,15 @@ use kinds::strategy::{GarbageCollection, Strategy};
 use serde_json::{Value, json};
 
 use super::{generic::Warnings, meta, validate_meta};
-use crate::conversion;
+use crate::{conversion, custom};
 
 /// The rules of a resource's kind.
 pub fn of(resource: &Resource) -> &'static Strategy {
+    const CUSTOM: Strategy =
+        Strategy { generation: true, allow_unconditional_update: false, ..kinds::strategy::GENERIC };
+    if custom::of(resource).is_some() {
+        return &CUSTOM;
+    }
     kinds::strategy(&resource.group, &resource.kind)
 }
 
@@ -52,6 +57,9 @@ pub fn prepare_for_create(resource: &Resource, object: &mut Value, now: &str) ->
 /// The status that a kind has when nothing is known: what its type says about an absent one.
 fn reset_status(resource: &Resource, object: &mut Value) -> Result<(), Status> {
     if object.as_object_mut().and_then(|fields| fields.remove("status")).is_none() {
+        return Ok(());
+    }
+    if custom::of(resource).is_some() {
         return Ok(());
     }
     let mut probe = json!({});
@@ -114,17 +122,30 @@ pub fn validate_create(resource: &Resource, object: &Value) -> ErrorList {
     let strategy = of(resource);
     let mut errors = ErrorList::new();
     validate_meta::validate(object, resource.namespaced, strategy.name, &mut errors);
+    if let Some(custom) = custom::of(resource) {
+        custom.validate(object, &mut errors);
+    }
     (strategy.validate)(&for_rules(resource, object), &mut errors);
     errors
 }
 
 /// Every fault of a change.
-pub fn validate_update(resource: &Resource, subresource: &str, new: &Value, old: &Value) -> ErrorList {
+pub fn validate_update(
+    resource: &Resource,
+    subresource: &str,
+    new: &Value,
+    old: &Value,
+    warnings: &Warnings,
+) -> ErrorList {
     let strategy = of(resource);
     let mut errors = ErrorList::new();
     // The name was good when the object was made, under the rules of then.
     validate_meta::validate(new, resource.namespaced, |_, _| Vec::new(), &mut errors);
     validate_meta::validate_update(new, old, &mut errors);
+    if let Some(custom) = custom::of(resource) {
+        let tolerated = custom.validate_update(new, old, subresource, &mut errors);
+        tolerated.into_iter().for_each(|warning| warnings.add(warning));
+    }
     let (new, old) = (for_rules(resource, new), for_rules(resource, old));
     (strategy.validate_update)(&new, &old, subresource, &mut errors);
     errors
@@ -173,6 +194,14 @@ pub fn selectable_fields(resource: &Resource, object: &Value) -> BTreeMap<String
             ((*field).to_owned(), text.unwrap_or_else(|| (*absent).to_owned()))
         })
         .collect();
+    for (field, path) in custom::of(resource).iter().flat_map(|custom| &custom.compiled().selectable) {
+        let text = match path.find(object).first() {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        fields.insert(field.to_string(), text);
+    }
     fields.insert("metadata.name".into(), meta::name(object).into());
     if resource.namespaced {
         fields.insert("metadata.namespace".into(), meta::namespace(object).into());
@@ -186,15 +215,22 @@ pub fn selectable_fields(resource: &Resource, object: &Value) -> BTreeMap<String
 /// 400 in upstream's words.
 pub fn check_fields(resource: &Resource, selector: &apimachinery::fields::Selector) -> Result<(), Status> {
     let selectable = of(resource).selectable;
+    let own = custom::of(resource).map(|custom| custom.compiled().selectable.as_slice()).unwrap_or_default();
     for term in selector.terms() {
         let known = match &*term.field {
             "metadata.name" => true,
             // Kinds that say which fields they have leave it out when they have none.
-            "metadata.namespace" => resource.namespaced || selectable.is_empty(),
-            field => selectable.iter().any(|(name, ..)| *name == field),
+            "metadata.namespace" => {
+                resource.namespaced || selectable.is_empty() && custom::of(resource).is_none()
+            }
+            field => {
+                selectable.iter().any(|(name, ..)| *name == field) || own.iter().any(|(name, _)| **name == *field)
+            }
         };
         if !known {
-            return Err(Status::bad_request(if selectable.is_empty() {
+            return Err(Status::bad_request(if !own.is_empty() || custom::of(resource).is_some() {
+                format!("field label not supported: {}", term.field)
+            } else if selectable.is_empty() {
                 format!(
                     "{:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
                     term.field

@@ -19,6 +19,8 @@ use bytes::Bytes;
 use etcd::KeyValue;
 use serde_json::Value;
 
+use super::compact::{metadata_in, version_in};
+
 /// A watch frame and where its parts lie.
 #[derive(Clone, Debug)]
 pub struct Frame {
@@ -124,84 +126,6 @@ fn prefix(out: &mut Vec<u8>, event: &str) -> usize {
     out.len()
 }
 
-/// Where the value of a key begins; `at` is where a key of the same object begins.
-fn find(json: &[u8], mut at: usize, wanted: &[u8]) -> Option<usize> {
-    loop {
-        let (key, value) = key_at(json, at)?;
-        if &json[key] == wanted {
-            return Some(value);
-        }
-        at = skip_comma(json, skip_value(json, value)?)?;
-    }
-}
-
-/// Where the digits of `metadata.resourceVersion` lie. `from` is inside the object, before `metadata`.
-fn version_in(json: &[u8], from: usize) -> Option<Range<usize>> {
-    let metadata = find(json, from, b"metadata")?;
-    let version = find(json, metadata + 1, b"resourceVersion")?;
-    let end = skip_value(json, version)?;
-    Some(version + 1..end - 1)
-}
-
-/// Where the value of `metadata` lies; empty if there is none.
-fn metadata_in(json: &[u8], from: usize) -> Range<usize> {
-    let found = find(json, from, b"metadata").and_then(|start| Some(start..skip_value(json, start)?));
-    found.unwrap_or(0..0)
-}
-
-/// The key that begins at `at`, without quotes, and where its value begins.
-fn key_at(json: &[u8], at: usize) -> Option<(Range<usize>, usize)> {
-    if json.get(at) != Some(&b'"') {
-        return None;
-    }
-    let end = skip_value(json, at)?;
-    (json.get(end) == Some(&b':')).then_some((at + 1..end - 1, end + 1))
-}
-
-fn skip_comma(json: &[u8], at: usize) -> Option<usize> {
-    (json.get(at) == Some(&b',')).then_some(at + 1)
-}
-
-/// The first byte after the value that begins at `at`. The text is compact JSON.
-fn skip_value(json: &[u8], at: usize) -> Option<usize> {
-    let mut depth = 0usize;
-    let mut at = at;
-    loop {
-        match *json.get(at)? {
-            b'"' => {
-                at += 1;
-                loop {
-                    match *json.get(at)? {
-                        b'\\' => at += 2,
-                        b'"' => break,
-                        _ => at += 1,
-                    }
-                }
-                at += 1;
-            }
-            b'{' | b'[' => {
-                depth += 1;
-                at += 1;
-            }
-            b'}' | b']' => {
-                depth = depth.checked_sub(1)?;
-                at += 1;
-            }
-            _ => {
-                at += 1;
-                if depth == 0 {
-                    while !matches!(json.get(at), None | Some(b',' | b'}' | b']')) {
-                        at += 1;
-                    }
-                }
-            }
-        }
-        if depth == 0 {
-            return Some(at);
-        }
-    }
-}
-
 /// A form of frames besides that of JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -223,7 +147,8 @@ pub struct Row {
 
 #[derive(Clone)]
 enum Kept {
-    Json(Frame),
+    /// For built-in kinds 0, for the others what they are told apart by.
+    Json(u64, Frame),
     Other(Form, Bytes),
     Row(Arc<Row>),
 }
@@ -231,7 +156,7 @@ enum Kept {
 impl Kept {
     fn size(&self) -> usize {
         match self {
-            Self::Json(frame) => frame.size(),
+            Self::Json(_, frame) => frame.size(),
             Self::Other(_, bytes) => bytes.len(),
             Self::Row(row) => row.text.len() + size_of::<Row>(),
         }
@@ -298,13 +223,14 @@ impl Encodings {
     pub fn frame(
         self: &Arc<Self>,
         kv: &KeyValue,
+        tag: u64,
         make: impl FnOnce() -> Result<Frame, Error>,
     ) -> Result<Frame, Error> {
         let find = |kept: &Kept| match kept {
-            Kept::Json(frame) => Some(frame.clone()),
+            Kept::Json(of, frame) if *of == tag => Some(frame.clone()),
             _ => None,
         };
-        self.find_or(kv, find, || make().map(|frame| (Kept::Json(frame.clone()), frame)))
+        self.find_or(kv, find, || make().map(|frame| (Kept::Json(tag, frame.clone()), frame)))
     }
 
     /// A frame in another form.
@@ -482,14 +408,14 @@ mod tests {
         let encodings = Encodings::new(4000);
         let kvs: Vec<KeyValue> = (0..100).map(|_| KeyValue::default()).collect();
         for kv in &kvs {
-            let made = encodings.frame(kv, || frame(r#""metadata":{}}"#)).unwrap();
+            let made = encodings.frame(kv, 0, || frame(r#""metadata":{}}"#)).unwrap();
             assert!(made.size() < 200);
             assert!(encodings.used() <= 4000);
         }
         let used = encodings.used();
         assert!(used > 3000);
         // Kept: not made again.
-        encodings.frame(&kvs[99], || Err(Error::Head)).unwrap();
+        encodings.frame(&kvs[99], 0, || Err(Error::Head)).unwrap();
         drop(kvs);
         assert_eq!(encodings.used(), 0);
     }

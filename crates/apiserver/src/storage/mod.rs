@@ -4,6 +4,7 @@
 //! Keys and bytes are upstream's: `/registry/<prefix>[/<namespace>]/<name>`, `k8s\0` and protobuf.
 
 pub mod codec;
+mod compact;
 pub mod continue_token;
 pub mod encoding;
 mod leases;
@@ -26,7 +27,7 @@ use self::{
     encoding::{Encodings, Form, Frame, Row},
     splice::Message,
 };
-use crate::{conversion, metrics::StoreTimes, registry::meta};
+use crate::{conversion, custom, metrics::StoreTimes, registry::meta};
 
 pub const ROOT: &str = "/registry";
 
@@ -151,11 +152,9 @@ impl Storage {
     /// The JSON of a stored object, in the resource's version. Kept for the next reader.
     pub fn frame(&self, resource: &Resource, kv: &KeyValue) -> Result<Frame, Status> {
         let event = usual_event(kv);
-        let plain = resource.storage.as_ref().is_some_and(|at| is_plain(resource, at));
-        let made = if plain {
-            self.encodings.frame(kv, || self.make(resource, kv, event))
-        } else {
-            self.make(resource, kv, event)
+        let made = match kept_as(resource) {
+            Some(tag) => self.encodings.frame(kv, tag, || self.make(resource, kv, event)),
+            None => self.make(resource, kv, event),
         };
         made.map_err(|e| unreadable(kv, &e))
     }
@@ -167,21 +166,31 @@ impl Storage {
         tombstone: &KeyValue,
         last: &KeyValue,
     ) -> Result<Frame, Status> {
-        let plain = resource.storage.as_ref().is_some_and(|at| is_plain(resource, at));
+        let tag = kept_as(resource);
         let last_frame = || {
-            let frame = if plain {
-                self.encodings.frame(last, || self.make(resource, last, "MODIFIED"))?
-            } else {
-                self.make(resource, last, "MODIFIED")?
+            let frame = match tag {
+                Some(tag) => self.encodings.frame(last, tag, || self.make(resource, last, "MODIFIED"))?,
+                None => self.make(resource, last, "MODIFIED")?,
             };
             Ok(frame.derive("DELETED", Some(tombstone.mod_revision)))
         };
-        let made = if plain { self.encodings.frame(tombstone, last_frame) } else { last_frame() };
+        let made = match tag {
+            Some(tag) => self.encodings.frame(tombstone, tag, last_frame),
+            None => last_frame(),
+        };
         made.map_err(|e: encoding::Error| unreadable(last, &e))
     }
 
     fn make(&self, resource: &Resource, kv: &KeyValue, event: &str) -> Result<Frame, encoding::Error> {
         let api_version = resource.api_version();
+        if custom::of(resource).is_some() {
+            let head = format!("\"apiVersion\":\"{api_version}\",\"kind\":\"{}\",", resource.kind);
+            return Frame::build(event, &head, |out| {
+                let object = self.decode(resource, kv).map_err(|s| encoding::Error::Decode(s.message))?;
+                custom::write(&object, out);
+                Ok(())
+            });
+        }
         let head = format!("\"kind\":\"{}\",\"apiVersion\":\"{api_version}\",", resource.kind);
         Frame::build(event, &head, |out| {
             let at = resource.storage.as_ref().ok_or(encoding::Error::Head)?;
@@ -206,8 +215,17 @@ impl Storage {
         if let Some(raw) = stored_message(resource, kv) {
             return Ok(Cow::Borrowed(raw));
         }
-        let value = decode(resource, &kv.value)?;
-        let message = codec::message(resource.object, &value);
+        let mut value = decode(resource, &kv.value)?;
+        let ty = match custom::of(resource) {
+            None => resource.object,
+            // Only its metadata has a form in protobuf.
+            Some(_) => {
+                value = serde_json::json!({"metadata": value["metadata"].take()});
+                api::object_type("meta.k8s.io", "v1", METADATA_ONLY)
+                    .ok_or_else(|| Status::internal("the type of metadata is missing"))?
+            }
+        };
+        let message = codec::message(ty, &value);
         Ok(Cow::Owned(message.map_err(|why| unreadable(kv, &encoding::Error::Decode(why)))?))
     }
 
@@ -512,6 +530,12 @@ fn at_version(at: &Location) -> String {
     gvk::api_version(&at.group, &at.version)
 }
 
+/// Under what the JSON of a resource's objects is kept; `None`: it is not, since several share the objects.
+fn kept_as(resource: &Resource) -> Option<u64> {
+    let plain = resource.storage.as_ref().is_some_and(|at| is_plain(resource, at));
+    plain.then_some(0).or_else(|| custom::of(resource).map(|custom| custom.tag))
+}
+
 /// The resource is served in the version it is stored in, so the stored bytes are its bytes.
 fn is_plain(resource: &Resource, at: &Location) -> bool {
     resource.group == at.group && resource.version == at.version
@@ -519,6 +543,9 @@ fn is_plain(resource: &Resource, at: &Location) -> bool {
 
 /// Stored bytes as a value in the resource's version, without a resourceVersion.
 pub fn decode(resource: &Resource, value: &[u8]) -> Result<Value, Status> {
+    if let Some(custom) = custom::of(resource) {
+        return custom.decode(value);
+    }
     let broken = |why: String| Status::internal(format_args!("unable to decode a stored object: {why}"));
     let at = resource.storage.as_ref().ok_or_else(|| broken("nothing of this resource is stored".into()))?;
     let Some((api_version, kind)) = scan::type_meta(value) else {
@@ -543,6 +570,9 @@ pub fn decode(resource: &Resource, value: &[u8]) -> Result<Value, Status> {
 /// no revision.
 pub fn encode(resource: &Resource, object: &mut Value) -> Result<Bytes, Status> {
     meta::set(object, "resourceVersion", None);
+    if let Some(custom) = custom::of(resource) {
+        return custom.encode(object);
+    }
     let at =
         resource.storage.as_ref().ok_or_else(|| Status::internal("nothing of this resource is stored"))?;
     let broken = |why: String| Status::internal(format_args!("unable to encode an object: {why}"));

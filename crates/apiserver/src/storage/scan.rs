@@ -2,6 +2,8 @@
 //!
 //! Every kind's field 1 is `ObjectMeta`; the envelope is `k8s\0` and a `runtime.Unknown`.
 
+use super::compact;
+
 /// What precedes every stored protobuf object.
 pub const MAGIC: &[u8] = b"k8s\0";
 
@@ -104,10 +106,12 @@ pub fn open(value: &[u8]) -> Option<[&[u8]; 3]> {
 
 /// The labels of a stored object, in stored order.
 pub fn labels(value: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    let json = if value.first() == Some(&b'{') { compact::labels(value) } else { Vec::new() };
     let metadata = raw(value).and_then(|raw| field(raw, 1)).unwrap_or_default();
-    Fields(metadata).filter(|(tag, _)| *tag == 11).map(|(_, entry)| {
+    let encoded = Fields(metadata).filter(|(tag, _)| *tag == 11).map(|(_, entry)| {
         (text(field(entry, 1).unwrap_or_default()), text(field(entry, 2).unwrap_or_default()))
-    })
+    });
+    json.into_iter().chain(encoded)
 }
 
 /// One label's value.
