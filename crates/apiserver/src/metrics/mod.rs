@@ -545,6 +545,7 @@ pub fn handle(
         server.storage.encodings_made()
     );
     server.flow.write_metrics(&mut out);
+    server.aggregator.write_metrics(server.storage.store(), &mut out);
     features(server, &mut out);
     build(&mut out);
     process::write(&mut out);

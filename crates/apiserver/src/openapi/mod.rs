@@ -186,7 +186,7 @@ pub fn handle(
         return None;
     }
     if info.path == "/openapi/v2" {
-        return Some(v2::answer(&server.openapi, request.headers()));
+        return Some(v2::answer(server, request.headers()));
     }
     let rest = info.path.strip_prefix("/openapi/v3")?;
     let path = match rest.strip_prefix('/') {
@@ -199,7 +199,9 @@ pub fn handle(
     let documents = &server.openapi;
     if path.is_empty() {
         // Upstream does not say that it is JSON.
-        return Some(response::bytes(200, "text/plain; charset=utf-8", documents.index().to_string()));
+        let mut index = documents.index();
+        server.aggregator.add_to_index(server.storage.store(), &mut index);
+        return Some(response::bytes(200, "text/plain; charset=utf-8", index.to_string()));
     }
     let vary = |mut answer: Response<Body>, to: &'static str| {
         answer.headers_mut().insert(header::VARY, HeaderValue::from_static(to));

@@ -10,26 +10,39 @@ use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, Response, header};
 use serde_json::{Map, Value, json};
 
-use super::{Documents, VERSION, others, paths, schemas, v2_paths};
+use super::{VERSION, others, paths, schemas, v2_paths};
+use crate::aggregator::openapi::Specification;
 use crate::response;
-use crate::server::{Body, Served};
+use crate::server::{ApiServer, Body, Served};
 
 /// What clients ask for, and what they are answered: the first is no valid media type.
 const ASKED: [&str; 2] = ["application/com.github.proto-openapi.spec.v2@v1.0+protobuf", PROTOBUF];
 const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Answers with the form that the client names first.
-pub fn answer(documents: &Documents, headers: &HeaderMap) -> Response<Body> {
+pub fn answer(server: &ApiServer, headers: &HeaderMap) -> Response<Body> {
+    let documents = &server.openapi;
+    // What other servers add.
+    let others = server.aggregator.specification(server.storage.store(), |take| {
+        let resources: Vec<&Resource> = documents.served.iter().collect();
+        let known = schemas::each(&resources, &[], |name, schema| {
+            take(name, older(schema));
+            Ok(())
+        });
+        if let Err(error) = known {
+            tracing::error!(%error, "naming the types of the OpenAPI v2 document");
+        }
+    });
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let first = accept.split([',', ';']).next().unwrap_or_default().trim();
     let protobuf = ASKED.contains(&first);
     let media_type = if protobuf { PROTOBUF } else { "application/json" };
-    let tag = format!("\"{}\"", documents.hash(media_type));
+    let tag = format!("\"{}\"", documents.hash(&format!("{media_type}{}", others.sum)));
     let known = headers.get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
     let mut answer = if known {
         response::bytes(304, media_type, Bytes::new())
     } else {
-        match make(&documents.served, protobuf, response::wants_gzip(headers)) {
+        match make(&documents.served, &others, protobuf, response::wants_gzip(headers)) {
             Ok(bytes) => response::bytes(200, media_type, bytes),
             Err(error) => {
                 tracing::error!(%error, "making the OpenAPI v2 document");
@@ -48,18 +61,23 @@ pub fn answer(documents: &Documents, headers: &HeaderMap) -> Response<Body> {
     answer
 }
 
-fn make(served: &Served, protobuf: bool, gzip: bool) -> io::Result<Vec<u8>> {
+fn make(served: &Served, added: &Specification, protobuf: bool, gzip: bool) -> io::Result<Vec<u8>> {
     if gzip {
         let mut out = GzEncoder::new(Vec::new(), Compression::fast());
-        write(served, protobuf, &mut out)?;
+        write(served, added, protobuf, &mut out)?;
         return out.finish();
     }
     let mut out = Vec::new();
-    write(served, protobuf, &mut out)?;
+    write(served, added, protobuf, &mut out)?;
     Ok(out)
 }
 
-fn write(served: &Served, protobuf: bool, out: &mut impl Write) -> io::Result<()> {
+fn write(
+    served: &Served,
+    added: &Specification,
+    protobuf: bool,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let resources: Vec<&Resource> = served.iter().collect();
     let resources = &*resources;
     let others: Vec<others::Other> = others::all(served).into_iter().map(|(_, other)| other).collect();
@@ -78,6 +96,20 @@ fn write(served: &Served, protobuf: bool, out: &mut impl Write) -> io::Result<()
             piece.message(8, &one);
             out.write_all(&piece.0)?;
         }
+        for (path, item) in &added.paths {
+            let mut one = Message::default();
+            one.message(2, &v2_paths::named_item(path, item));
+            let mut piece = Message::default();
+            piece.message(8, &one);
+            out.write_all(&piece.0)?;
+        }
+        for (name, definition) in &added.definitions {
+            let mut definitions = Message::default();
+            definitions.message(1, &named(name, definition));
+            let mut piece = Message::default();
+            piece.message(9, &definitions);
+            out.write_all(&piece.0)?;
+        }
         // A message that comes in several pieces is put together by whoever reads it.
         return schemas::each(resources, &types, |name, schema| {
             let mut definitions = Message::default();
@@ -94,6 +126,10 @@ fn write(served: &Served, protobuf: bool, out: &mut impl Write) -> io::Result<()
         write!(out, "{separator}{}:{}", Value::from(path), v2_paths::item(item))?;
         separator = ",";
     }
+    for (path, item) in &added.paths {
+        write!(out, "{separator}{}:{item}", Value::from(path.as_str()))?;
+        separator = ",";
+    }
     out.write_all(br#"},"definitions":{"#)?;
     let mut separator = "";
     schemas::each(resources, &types, |name, schema| {
@@ -101,6 +137,10 @@ fn write(served: &Served, protobuf: bool, out: &mut impl Write) -> io::Result<()
         separator = ",";
         Ok(())
     })?;
+    for (name, definition) in &added.definitions {
+        write!(out, "{separator}{}:{definition}", Value::from(name.as_str()))?;
+        separator = ",";
+    }
     let scheme = json!({"BearerToken": {"description": "Bearer Token authentication", "type": "apiKey",
         "name": "authorization", "in": "header"}});
     write!(out, r#"}},"securityDefinitions":{scheme},"security":[{{"BearerToken":[]}}]}}"#)
@@ -281,11 +321,11 @@ mod tests {
     #[test]
     fn the_document_as_json() {
         let document: Value =
-            serde_json::from_slice(&make(&Served::default(), false, false).unwrap()).unwrap();
+            serde_json::from_slice(&make(&Served::default(), &Specification::default(), false, false).unwrap()).unwrap();
         assert_eq!(document["swagger"], "2.0");
         let pod = &document["definitions"]["io.k8s.api.core.v1.Pod"];
         assert_eq!(pod["properties"]["spec"]["$ref"], "#/definitions/io.k8s.api.core.v1.PodSpec");
         assert!(!document.to_string().contains("#/components/"));
-        assert!(!make(&Served::default(), true, true).unwrap().is_empty());
+        assert!(!make(&Served::default(), &Specification::default(), true, true).unwrap().is_empty());
     }
 }

@@ -237,7 +237,7 @@ pub fn is_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// The node learns nothing of who asked, and hop-by-hop headers stay on their hop.
-fn clean_request(headers: &mut HeaderMap, upgrade: bool) {
+pub(crate) fn clean_request(headers: &mut HeaderMap, upgrade: bool) {
     let private: Vec<HeaderName> = headers
         .keys()
         .filter(|name| name.as_str().starts_with("impersonate-") || name.as_str().starts_with("x-remote-"))

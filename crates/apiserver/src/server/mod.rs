@@ -112,6 +112,8 @@ pub struct Config {
     pub gates: features::Gates,
     /// `--service-account-jwks-uri`: where relying parties find the keys, if not at this server.
     pub jwks_uri: Option<String>,
+    /// The way to extension servers.
+    pub aggregator: crate::aggregator::Config,
 }
 
 impl Config {
@@ -143,6 +145,7 @@ impl Config {
             served: Served::default(),
             gates: features::Gates::default(),
             jwks_uri: None,
+            aggregator: crate::aggregator::Config::default(),
         }
     }
 }
@@ -173,6 +176,10 @@ pub struct ApiServer {
     pub served: Served,
     pub gates: features::Gates,
     pub openapi: crate::openapi::Documents,
+    /// Who answers for what is not served here.
+    pub aggregator: crate::aggregator::Aggregator,
+    /// What kubelets said last of what is used.
+    pub scrapes: crate::metrics_api::Scrapes,
 }
 
 /// The plain values of [`Config`].
@@ -226,6 +233,8 @@ impl ApiServer {
             flow: flow::FlowControl::new(config.fair, config.max_in_flight, config.request_timeout),
             metrics,
             openapi: crate::openapi::Documents::new(config.served.clone()),
+            aggregator: crate::aggregator::Aggregator::new(config.aggregator),
+            scrapes: crate::metrics_api::Scrapes::default(),
             served: config.served,
             gates: config.gates,
             settings: Settings {

@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use apimachinery::{field, status::Status};
+use futures::FutureExt as _;
 use http::{HeaderValue, Request, Response, header};
 use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{ApiServer, Body, Peer, audit, flow};
 use crate::{
-    authentication, authorization, discovery, handlers, health, metrics, negotiation, openapi,
+    aggregator, authentication, authorization, discovery, handlers, health, metrics, metrics_api, negotiation, openapi,
     registry::generic::Scope,
     request::{Query, RequestInfo, UserInfo},
     response,
@@ -85,6 +86,14 @@ impl ApiServer {
         request: Request<Body>,
     ) -> Result<Response<Body>, Status> {
         self.authorize(user, &authorization::Attributes::from(info))?;
+        let store = self.storage.store();
+        let elsewhere = self.aggregator.elsewhere(store, &info.path);
+        if let Some(service) = elsewhere.or_else(|| self.aggregator.document_elsewhere(store, &info.path)) {
+            return Ok(aggregator::forward(self, &service, user, info, request).boxed().await);
+        }
+        if metrics_api::serves(self, &info.path) {
+            return metrics_api::handle(self, info, query, request).boxed().await;
+        }
         if info.is_resource_request {
             return handlers::resource(self, user, info, query, request).await;
         }

@@ -25,6 +25,9 @@ fn look_every(validity: i64) -> Duration {
     (life / LOOKS).min(LOOK_EVERY)
 }
 
+/// The name under which the API server speaks for others to extension servers, as kubeadm has it.
+pub const FRONT_PROXY: &str = "front-proxy-client";
+
 /// What the certificates of a cluster depend on.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -42,6 +45,9 @@ pub struct Bundle {
     pub api_server: Pair,
     pub api_server_kubelet_client: Pair,
     pub admin: Pair,
+    /// Of those who may say who asks, and what the API server shows extension servers.
+    pub front_proxy_authority: Pair,
+    pub front_proxy_client: Pair,
     pub service_account_key: String,
     pub service_account_public_key: String,
 }
@@ -51,6 +57,7 @@ pub fn ensure(store: &Store, wanted: &Wanted, now: Timestamp) -> Result<Bundle> 
     let authority = store.authority("ca", "kubernetes", now)?;
     let leaf =
         |name: &str, subject: &Subject| store.leaf(name, &authority, subject, now).map(|(pair, _)| pair);
+    let front_proxy = store.authority("front-proxy-ca", "front-proxy-ca", now)?;
     let (service_account_key, service_account_public_key) = store.service_account_key()?;
     // Not in the bundle: the kubelet reads it from its file, and again when that changes.
     leaf(
@@ -75,6 +82,10 @@ pub fn ensure(store: &Store, wanted: &Wanted, now: Timestamp) -> Result<Bundle> 
             &Subject::client("kube-apiserver-kubelet-client", &["system:masters"]),
         )?,
         admin: leaf("admin", &Subject::client("kubernetes-admin", &["system:masters"]))?,
+        front_proxy_client: store
+            .leaf(FRONT_PROXY, &front_proxy, &Subject::client(FRONT_PROXY, &[]), now)?
+            .0,
+        front_proxy_authority: front_proxy.pair,
         authority: authority.pair.clone(),
         service_account_key,
         service_account_public_key,
@@ -87,6 +98,7 @@ pub fn ensure(store: &Store, wanted: &Wanted, now: Timestamp) -> Result<Bundle> 
 pub struct Identities {
     pub api_server: Arc<Identity>,
     pub api_server_kubelet_client: Arc<Identity>,
+    pub front_proxy_client: Arc<Identity>,
 }
 
 impl Identities {
@@ -94,11 +106,13 @@ impl Identities {
         Ok(Identities {
             api_server: Identity::new(&bundle.api_server)?,
             api_server_kubelet_client: Identity::new(&bundle.api_server_kubelet_client)?,
+            front_proxy_client: Identity::new(&bundle.front_proxy_client)?,
         })
     }
 
     fn set(&self, bundle: &Bundle) -> Result<()> {
         self.api_server.set(&bundle.api_server)?;
+        self.front_proxy_client.set(&bundle.front_proxy_client)?;
         self.api_server_kubelet_client.set(&bundle.api_server_kubelet_client)
     }
 }
@@ -148,7 +162,15 @@ mod tests {
         for day in (0..30 * 365).step_by(20) {
             let now = Timestamp::from_second(start + day * 86_400).unwrap();
             let bundle = ensure(&store, &wanted, now).unwrap();
-            for name in ["ca", "apiserver", "apiserver-kubelet-client", "kubelet", "admin"] {
+            for name in [
+                "ca",
+                "apiserver",
+                "apiserver-kubelet-client",
+                "kubelet",
+                "admin",
+                "front-proxy-ca",
+                "front-proxy-client",
+            ] {
                 let pem = std::fs::read_to_string(store.certificate_path(name)).unwrap();
                 let facts = super::super::plan::facts(&pem).unwrap();
                 assert!(

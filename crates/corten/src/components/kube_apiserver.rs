@@ -53,6 +53,12 @@ pub struct Flags {
     feature_gates: Vec<String>,
     #[command(flatten)]
     authentication: AuthenticationFlags,
+    /// Go to the endpoints of an extension server's Service, not to its cluster IP
+    #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    enable_aggregator_routing: bool,
+    /// Refuse what an extension server redirects elsewhere
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    aggregator_reject_forwarding_redirect: bool,
     #[command(flatten)]
     load: LoadFlags,
     #[arg(long, value_name = "RANGE", default_value = "10.96.0.0/12")]
@@ -121,7 +127,7 @@ struct AuthenticationFlags {
     requestheader_group_headers: Vec<String>,
     #[arg(long, value_name = "PREFIXES", value_delimiter = ',', default_value = "x-remote-extra-")]
     requestheader_extra_headers_prefix: Vec<String>,
-    /// What this server would show to extension servers; checked, and shown to nobody until there are some
+    /// What this server shows to extension servers, which then believe it who asks
     #[arg(long, value_name = "FILE", requires = "proxy_client_key_file")]
     proxy_client_cert_file: Option<PathBuf>,
     #[arg(long, value_name = "FILE", requires = "proxy_client_cert_file")]
@@ -229,6 +235,7 @@ fn tune(flags: &Flags, config: &mut Config) -> Result<()> {
     config.served = Served::parse(&flags.runtime_config.join(","), &gates).context("--runtime-config")?;
     config.gates = gates;
     config.admission = flags.admission.chain()?;
+    config.aggregator = aggregator(flags)?;
     config.authorization = flags.authentication.authorization_mode.clone();
     config.node_ports = flags.service_node_port_range;
     config.kubelet_port = flags.kubelet.kubelet_port;
@@ -286,11 +293,6 @@ fn options(flags: &Flags, advertise: Option<IpAddr>) -> Result<api_server::Optio
     if keys.is_empty() {
         keys.push(signing_key.clone());
     }
-    if let (Some(certificate), Some(key)) = (&who.proxy_client_cert_file, &who.proxy_client_key_file) {
-        Identity::new(&Pair { certificate: read(certificate)?, key: read(key)? })
-            .context("--proxy-client-cert-file")?;
-        tracing::info!("--proxy-client-cert-file is good, and unused: there are no extension servers yet");
-    }
     let longest = who.service_account_max_token_expiration.as_secs();
     if longest != 0 && !(3600..=1 << 32).contains(&longest) {
         bail!("--service-account-max-token-expiration must be set to a value longer or equal to 1 hour");
@@ -313,6 +315,21 @@ fn options(flags: &Flags, advertise: Option<IpAddr>) -> Result<api_server::Optio
         kubelets: kubelets(&flags.kubelet)?,
         kubelet_address_types: flags.kubelet.kubelet_preferred_address_types.clone(),
     })
+}
+
+/// The way to extension servers.
+fn aggregator(flags: &Flags) -> Result<apiserver::aggregator::Config> {
+    let who = &flags.authentication;
+    let mut config = apiserver::aggregator::Config {
+        identity: None,
+        to_endpoints: flags.enable_aggregator_routing,
+        forwards_redirects: !flags.aggregator_reject_forwarding_redirect,
+    };
+    if let (Some(certificate), Some(key)) = (&who.proxy_client_cert_file, &who.proxy_client_key_file) {
+        let pair = Pair { certificate: read(certificate)?, key: read(key)? };
+        config.identity = Some(Identity::new(&pair).context("--proxy-client-cert-file")?);
+    }
+    Ok(config)
 }
 
 fn request_header(flags: &AuthenticationFlags) -> Result<Option<request_header::Verifier>> {

@@ -22,7 +22,6 @@ const CACHE: &str = "the store itself is the watch cache, and holds every object
 
 /// Sorted by name. A flag that takes no value upstream may come without one.
 const TABLE: &[(&str, Rule)] = &[
-    ("aggregator-reject-forwarding-redirect", Idle("aggregation is not built")),
     ("allow-metric-labels", Refused("labels of metrics cannot be limited")),
     ("allow-metric-labels-manifest", Refused("labels of metrics cannot be limited")),
     ("audit-log-batch-buffer-size", Refused(AUDIT)),
@@ -64,7 +63,6 @@ const TABLE: &[(&str, Rule)] = &[
     ("disabled-metrics", Refused("metrics cannot be turned off one by one")),
     ("egress-selector-config-file", Refused("egress selection is not built")),
     ("emulated-version", Refused("v1.36 is the only version served")),
-    ("enable-aggregator-routing", Only(&["false"], "aggregation is not built")),
     ("enable-garbage-collector", Only(&["true"], "garbage collection is always on")),
     ("enable-logs-handler", Only(&["false"], "the host's logs are not served")),
     ("encryption-provider-config", Refused("encryption at rest is not built")),
@@ -201,7 +199,7 @@ mod tests {
     #[test]
     fn nothing_is_ignored_in_silence() {
         assert!(TABLE.is_sorted_by_key(|(flag, _)| *flag));
-        let table: [(&[&str], Result<usize, &str>); 8] = [
+        let table: [(&[&str], Result<usize, &str>); 7] = [
             (&[], Ok(0)),
             (&["--profiling=false", "--storage-backend", "etcd3", "--watch-cache"], Ok(0)),
             (&["--watch-cache-sizes=pods#100", "--kubelet-timeout", "5s"], Ok(2)),
@@ -211,10 +209,6 @@ mod tests {
                 Err("--etcd-servers: an external etcd is not built"),
             ),
             (&["--audit-log-path=-"], Err("--audit-log-path: audit is not built")),
-            (
-                &["--enable-aggregator-routing=true"],
-                Err("--enable-aggregator-routing: aggregation is not built"),
-            ),
             (&["--nonsense"], Err("unexpected argument '--nonsense' found")),
         ];
         for (arguments, expect) in table {

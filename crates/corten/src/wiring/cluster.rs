@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use api::core::v1::{Node, NodeCondition};
 use apiserver::admission::{Chain, configuration::Configuration};
+use apiserver::authentication::request_header;
 use client::{Informer, ListParams, SharedInformers};
 use controllers::Controllers;
 use scheduler::Scheduler;
@@ -86,7 +87,7 @@ async fn begin(
     let opened = store::open(&directory.store(), &world)?;
     let options = api_server::Options {
         client_authority: Some(bundle.authority.certificate.clone()),
-        request_header: None,
+        request_header: Some(front_proxy(&bundle)?),
         issuers: vec![format!("https://kubernetes.default.svc.{}", settings.cluster_domain)],
         audiences: Vec::new(),
         service_account_signing_key: bundle.service_account_key.clone(),
@@ -107,6 +108,9 @@ async fn begin(
     };
     let server = api_server::build_with(options, opened.store.clone(), &world, |config| {
         config.admission = Chain::new(&[], &WITHOUT, Configuration::default());
+        // To the endpoints: cluster IPs need not lead anywhere from where this runs.
+        config.aggregator.to_endpoints = true;
+        config.aggregator.identity = Some(identities.front_proxy_client.clone());
         Ok(())
     })?;
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, settings.secure_port));
@@ -166,6 +170,19 @@ impl Cluster {
         self.serving.stop().await;
         self.opened.close();
     }
+}
+
+/// Who may say who asks: this server, to extension servers, which read it in `extension-apiserver-authentication`.
+fn front_proxy(bundle: &Bundle) -> Result<request_header::Verifier> {
+    let names = request_header::Names {
+        username: vec!["X-Remote-User".into()],
+        uid: vec!["X-Remote-Uid".into()],
+        group: vec!["X-Remote-Group".into()],
+        extra_prefix: vec!["X-Remote-Extra-".into()],
+    };
+    let authority = bundle.front_proxy_authority.certificate.as_bytes();
+    let verifier = request_header::Verifier::new(names, vec![rotate::FRONT_PROXY.into()], authority);
+    verifier.context("reading the front proxy's authority")
 }
 
 fn wanted(settings: &Settings) -> Wanted {

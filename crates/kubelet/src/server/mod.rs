@@ -8,6 +8,7 @@ mod logs;
 mod metrics;
 mod stream;
 mod tls;
+mod usage;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -46,6 +47,7 @@ struct Shared {
     context: Arc<Context>,
     pods: Pods,
     auth: Auth,
+    rates: tokio::sync::Mutex<usage::Rates>,
 }
 
 fn full(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
@@ -77,7 +79,7 @@ impl Server {
     /// Serves until `shutdown`.
     pub async fn run(self, context: Arc<Context>, pods: Pods, shutdown: CancellationToken) {
         let Server { listener, tls, auth } = self;
-        let shared = Arc::new(Shared { context, pods, auth });
+        let shared = Arc::new(Shared { context, pods, auth, rates: Default::default() });
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -157,7 +159,13 @@ async fn route(request: Request<Incoming>, shared: &Shared) -> Response<Body> {
             stream::port_forward(request, shared, namespace, pod, Some(uid)).await
         }
         ("metrics", []) if get => metrics::answer(shared).await,
-        ("stats", ["summary"]) if get => metrics::summary(shared).await,
+        ("metrics", ["resource"]) if get => metrics::resource(shared),
+        ("stats", ["summary"]) if get => {
+            let brief = query(request.uri())
+                .iter()
+                .any(|(key, value)| key == "only_cpu_and_memory" && value == "true");
+            metrics::summary(shared, brief).await
+        }
         ("configz", []) if get => configz(shared),
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
     }

@@ -140,6 +140,23 @@ async fn a_pod_runs_and_goes() {
         );
     }
     assert!(get("/metrics", "good").await.1.contains("kubelet_running_pods 1"));
+    let figures = get("/metrics/resource", "good").await.1;
+    for line in [
+        "container_memory_working_set_bytes{container=\"c\",namespace=\"default\",pod=\"web\"} ",
+        "pod_cpu_usage_seconds_total{namespace=\"default\",pod=\"web\"} ",
+        "node_memory_working_set_bytes ",
+        "resource_scrape_error 0\n",
+    ] {
+        assert!(figures.contains(line), "{line}: {figures}");
+    }
+    let summary = get("/stats/summary?only_cpu_and_memory=true", "good").await.1;
+    let summary: serde_json::Value = serde_json::from_str(&summary).expect("JSON");
+    let container = &summary["pods"][0]["containers"][0];
+    assert_eq!((&summary["pods"][0]["podRef"]["name"], &container["name"]), (&json!("web"), &json!("c")));
+    for used in [&summary["node"]["cpu"]["usageNanoCores"], &container["memory"]["workingSetBytes"]] {
+        assert!(used.as_u64().is_some_and(|used| used > 0), "{summary}");
+    }
+    assert!(container["cpu"]["usageNanoCores"].is_u64(), "{container}");
 
     node.api.delete_pod("web", 5);
     node.api.until("web gone", |api| api.pod("web").is_none().then_some(())).await;
