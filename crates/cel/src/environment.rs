@@ -13,6 +13,7 @@ pub struct Environment {
     variables: Vec<(Arc<str>, Arc<DeclType>)>,
     objects: BTreeMap<Arc<str>, Arc<DeclType>>,
     mutation: bool,
+    binds: bool,
 }
 
 impl Environment {
@@ -46,6 +47,16 @@ impl Environment {
         let fields = [("op", text()), ("path", text()), ("from", text()), ("value", DeclType::dynamic())];
         let fields = fields.map(|(name, kind)| (name.to_owned(), kind));
         self.with_object(Arc::new(DeclType::object("JSONPatch", fields)))
+    }
+
+    /// Adds what selectors of devices have: the macro `cel.bind(name, value, expression)`.
+    pub fn with_bindings(mut self) -> Environment {
+        self.binds = true;
+        self
+    }
+
+    pub(crate) fn binds(&self) -> bool {
+        self.binds
     }
 
     pub fn variable(&self, name: &str) -> Option<&Arc<DeclType>> {

@@ -73,7 +73,7 @@ pub struct Compiled {
 /// # Errors
 /// All faults, with their places.
 pub fn compile(source: &str, environment: &Environment) -> std::result::Result<Compiled, Issues> {
-    let ast = parser::parse(source)?;
+    let ast = parser::parse(source, environment.binds())?;
     let checked = checker::check(ast, source, environment)?;
     validators::validate(&checked, source)?;
     Ok(Compiled { checked })

@@ -1,4 +1,5 @@
-//! The macros: `has`, the comprehensions over one and two variables, the optional ones and `sortBy`.
+//! The macros: `has`, the comprehensions over one and two variables, the optional ones, `sortBy` and, where an
+//! environment has it, `cel.bind`.
 
 use std::sync::Arc;
 
@@ -59,6 +60,13 @@ impl Parser<'_> {
             ("optMap", [variable, mapped]) => make.optional(target, *variable, *mapped, true),
             ("optFlatMap", [variable, mapped]) => make.optional(target, *variable, *mapped, false),
             ("sortBy", [variable, key]) => make.sort_by(target, *variable, *key),
+            ("bind", [variable, value, mapped]) if make.binds_to(target) => match make.parser.expr(*variable) {
+                Expr::Ident(name) => {
+                    let name = name.clone();
+                    Ok(make.bind(name, *value, *mapped))
+                }
+                _ => Err((*variable, "cel.bind() variable names must be simple identifiers".into())),
+            },
             _ => return None,
         })
     }
@@ -72,6 +80,11 @@ struct Make<'p, 's> {
 impl Make<'_, '_> {
     fn push(&mut self, expr: Expr) -> Id {
         self.parser.push(self.offset, expr)
+    }
+
+    /// Whether a target is the namespace `cel`, with bindings in the language.
+    fn binds_to(&self, target: Id) -> bool {
+        self.parser.binds && matches!(self.parser.expr(target), Expr::Ident(name) if **name == *"cel")
     }
 
     fn literal(&mut self, literal: Literal) -> Id {

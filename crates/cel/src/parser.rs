@@ -55,7 +55,7 @@ type Parsed<T> = Result<T, Stop>;
 ///
 /// # Errors
 /// All faults found.
-pub fn parse(source: &str) -> Result<Ast, Issues> {
+pub fn parse(source: &str, binds: bool) -> Result<Ast, Issues> {
     let mut issues = Issues::new(source);
     let size = source.chars().count();
     if size > LONGEST {
@@ -70,6 +70,7 @@ pub fn parse(source: &str) -> Result<Ast, Issues> {
         issues,
         ast: Ast { nodes: Vec::new(), offsets: Vec::new(), root: 0 },
         depths: [0; 4],
+        binds,
     };
     let root = parser.start();
     let Parser { mut ast, mut issues, .. } = parser;
@@ -97,6 +98,8 @@ pub(crate) struct Parser<'s> {
     issues: Issues,
     ast: Ast,
     depths: [usize; 4],
+    /// Whether `cel.bind` is a macro.
+    pub(crate) binds: bool,
 }
 
 impl<'s> Parser<'s> {

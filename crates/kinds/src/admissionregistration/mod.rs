@@ -1,12 +1,12 @@
 //! Webhook configurations and admission policies.
 //!
-//! Policies and match conditions hold expressions in CEL. That they compile, and what they cost, is not checked
-//! here yet; the place for it is [`parts::expression`]. Whether somebody may use the kind or the object of
-//! parameters that a policy names is for the server to ask.
+//! Policies and match conditions hold expressions in CEL: [`expression`] is what they may name. Whether somebody may
+//! use the kind or the object of parameters that a policy names is for the server to ask.
 
 pub mod expression;
 mod parts;
 mod policy;
+pub mod type_checking;
 mod webhook;
 
 use apimachinery::field::ErrorList;

@@ -6,6 +6,7 @@ use apimachinery::field::{Error, ErrorList, Path};
 use apimachinery::names;
 use serde_json::Value;
 
+use super::expression::{Declared, Typed, Variables, Wanted, compile, environment};
 use crate::check::{items, messages, one_of_if_set, present, qualified, text};
 use crate::meta::{selector, texts};
 
@@ -15,11 +16,108 @@ pub const REINVOCATION_POLICIES: [&str; 2] = ["IfNeeded", "Never"];
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 const MOST_CONDITIONS: usize = 64;
 
-/// An expression that is required. Compiling it belongs here.
-pub fn expression(object: &Value, field: &str, missing: &str, path: &Path<'_>, errors: &mut ErrorList) {
-    if text(object, field).trim().is_empty() {
-        errors.push(Error::required(&path.child(field), missing));
+/// What the expressions of an object are compiled against.
+pub struct Language {
+    /// With the variables so far, if there may be any.
+    variables: Option<Variables>,
+    /// There is a kind of parameters.
+    pub params: bool,
+}
+
+impl Language {
+    pub fn new(params: bool, composes: bool) -> Self {
+        Self { variables: composes.then(Variables::default), params }
     }
+
+    /// An expression that is required and compiled as it stands; with its type.
+    pub fn expression(
+        &self,
+        (object, field, missing): (&Value, &str, &str),
+        (declared, wanted): (Declared, Wanted),
+        path: &Path<'_>,
+        errors: &mut ErrorList,
+    ) -> Option<cel::Type> {
+        let source = text(object, field);
+        if source.trim().is_empty() {
+            errors.push(Error::required(&path.child(field), missing));
+            return None;
+        }
+        self.compile((source, source), (declared, wanted), &path.child(field), errors)
+    }
+
+    /// Compiles `source`; if it is faulty, `shown` is what the error shows.
+    pub fn compile(
+        &self,
+        (source, shown): (&str, &str),
+        (declared, wanted): (Declared, Wanted),
+        path: &Path<'_>,
+        errors: &mut ErrorList,
+    ) -> Option<cel::Type> {
+        let declared = Declared { params: self.params, ..declared };
+        let environment = environment(declared, self.variables.as_ref(), Typed::default());
+        match compile(source, &environment, wanted) {
+            Ok((_, kind)) => Some(kind),
+            Err(why) => {
+                errors.push(Error::invalid(path, shown, why));
+                None
+            }
+        }
+    }
+
+    /// The variables of a policy, each of which may name those before it.
+    pub fn variables(&mut self, spec: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+        let list = path.child("variables");
+        for (index, variable) in items(spec, "variables").iter().enumerate() {
+            let at = list.index(index);
+            let name = text(variable, "name");
+            if name.trim().is_empty() {
+                errors.push(Error::required(&at.child("name"), "name is not specified"));
+            } else if !is_identifier(name) {
+                errors.push(Error::invalid(&at.child("name"), name, "must be a valid CEL identifier"));
+            }
+            let given = (variable, "expression", "expression is not specified");
+            let kind = self.expression(given, (ASKING, Wanted::Anything), &at, errors);
+            if !text(variable, "expression").trim().is_empty()
+                && let Some(variables) = &mut self.variables
+            {
+                variables.add(name, kind.as_ref());
+            }
+        }
+    }
+}
+
+/// What most expressions may name.
+pub const ASKING: Declared = Declared { params: false, authorizer: true, mutation: false };
+
+/// A name in CEL that is none of its words.
+fn is_identifier(name: &str) -> bool {
+    const RESERVED: &[&str] = &[
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "false",
+        "for",
+        "function",
+        "if",
+        "import",
+        "in",
+        "let",
+        "loop",
+        "namespace",
+        "null",
+        "package",
+        "return",
+        "true",
+        "var",
+        "void",
+        "while",
+    ];
+    let first = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+    name.bytes().next().is_some_and(first)
+        && name.bytes().all(|byte| first(byte) || byte.is_ascii_digit())
+        && !RESERVED.contains(&name)
 }
 
 fn no_wildcard_among(rule: &Value, field: &str, what: &str, path: &Path<'_>, errors: &mut ErrorList) {
@@ -134,8 +232,9 @@ fn named_rule(rule: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     self::rule(rule, path, errors);
 }
 
-/// Conditions under which a webhook or policy is asked at all.
-pub fn match_conditions(object: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+/// Conditions under which a webhook or policy is asked at all; `params`: of a policy with a kind of parameters.
+pub fn match_conditions(object: &Value, params: bool, path: &Path<'_>, errors: &mut ErrorList) {
+    let language = Language::new(params, false);
     let list = path.child("matchConditions");
     let conditions = items(object, "matchConditions");
     if conditions.len() > MOST_CONDITIONS {
@@ -144,7 +243,13 @@ pub fn match_conditions(object: &Value, path: &Path<'_>, errors: &mut ErrorList)
     let mut seen = BTreeSet::new();
     for (index, condition) in conditions.iter().enumerate() {
         let at = list.index(index);
-        expression(condition, "expression", "", &at, errors);
+        let at_expression = at.child("expression");
+        match text(condition, "expression").trim() {
+            "" => errors.push(Error::required(&at_expression, "")),
+            source => {
+                language.compile((source, source), (ASKING, Wanted::Bool), &at_expression, errors);
+            }
+        }
         match text(condition, "name") {
             "" => errors.push(Error::required(&at.child("name"), "")),
             name => {

@@ -6,7 +6,10 @@ use apimachinery::field::{Error, ErrorList, Path};
 use apimachinery::names;
 use serde_json::Value;
 
-use super::parts::{FAILURE_POLICIES, REINVOCATION_POLICIES, expression, match_conditions, match_resources};
+use super::expression::{Declared, Wanted};
+use super::parts::{
+    ASKING, FAILURE_POLICIES, Language, REINVOCATION_POLICIES, match_conditions, match_resources,
+};
 use crate::check::{items, messages, one_of, one_of_if_set, present, qualified, subdomain, text};
 use crate::meta::{conditions, same, selector, texts};
 
@@ -17,9 +20,16 @@ const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
 /// Deletions cannot be changed.
 const MUTATING_OPERATIONS: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
 
-/// What both sorts of policy start with.
-fn common(policy: &Value, old: Option<&Value>, mutating: bool, path: &Path<'_>, errors: &mut ErrorList) {
+/// What both sorts of policy start with; with what their own expressions are compiled against.
+fn common(
+    policy: &Value,
+    old: Option<&Value>,
+    mutating: bool,
+    path: &Path<'_>,
+    errors: &mut ErrorList,
+) -> Language {
     let spec = &policy["spec"];
+    let params = present(spec, "paramKind").is_some();
     if present(spec, "failurePolicy").is_none() {
         errors.push(Error::required(&path.child("failurePolicy"), ""));
     }
@@ -42,22 +52,11 @@ fn common(policy: &Value, old: Option<&Value>, mutating: bool, path: &Path<'_>, 
     }
     let unchanged = |field: &str| old.is_some_and(|old| same(&old["spec"][field], &spec[field]));
     if !(unchanged("paramKind") && unchanged("matchConditions")) {
-        match_conditions(spec, path, errors);
+        match_conditions(spec, params, path, errors);
     }
-    let list = path.child("variables");
-    for (index, variable) in items(spec, "variables").iter().enumerate() {
-        let at = list.index(index);
-        match text(variable, "name") {
-            name if name.trim().is_empty() => {
-                errors.push(Error::required(&at.child("name"), "name is not specified"));
-            }
-            name if !is_identifier(name) => {
-                errors.push(Error::invalid(&at.child("name"), name, "must be a valid CEL identifier"));
-            }
-            _ => {}
-        }
-        expression(variable, "expression", "expression is not specified", &at, errors);
-    }
+    let mut language = Language::new(params, mutating || !items(spec, "variables").is_empty());
+    language.variables(spec, path, errors);
+    language
 }
 
 fn no_deletions(resources: &Value, path: &Path<'_>, errors: &mut ErrorList) {
@@ -108,40 +107,9 @@ fn param_kind(kind: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     }
 }
 
-/// A name in CEL that is none of its words.
-fn is_identifier(name: &str) -> bool {
-    const RESERVED: &[&str] = &[
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "false",
-        "for",
-        "function",
-        "if",
-        "import",
-        "in",
-        "let",
-        "loop",
-        "namespace",
-        "null",
-        "package",
-        "return",
-        "true",
-        "var",
-        "void",
-        "while",
-    ];
-    let first = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
-    name.bytes().next().is_some_and(first)
-        && name.bytes().all(|byte| first(byte) || byte.is_ascii_digit())
-        && !RESERVED.contains(&name)
-}
-
 pub fn validating(policy: &Value, old: Option<&Value>, errors: &mut ErrorList) {
     let path = Path::new("spec");
-    common(policy, old, false, &path, errors);
+    let language = common(policy, old, false, &path, errors);
     let spec = &policy["spec"];
     let (validations, annotations) = (items(spec, "validations"), items(spec, "auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
@@ -153,7 +121,7 @@ pub fn validating(policy: &Value, old: Option<&Value>, errors: &mut ErrorList) {
     }
     let list = path.child("validations");
     for (index, validation) in validations.iter().enumerate() {
-        self::validation(validation, &list.index(index), errors);
+        self::validation(validation, &language, &list.index(index), errors);
     }
     let list = path.child("auditAnnotations");
     if annotations.len() > MOST_ANNOTATIONS {
@@ -169,10 +137,18 @@ pub fn validating(policy: &Value, old: Option<&Value>, errors: &mut ErrorList) {
             "" => errors.push(Error::invalid(&at.child("key"), key, "requires metadata.name be non-empty")),
             name => qualified(&format!("{name}/{key}"), &at.child("key"), errors),
         }
-        expression(annotation, "valueExpression", "valueExpression is not specified", &at, errors);
-        if text(annotation, "valueExpression").trim().len() > MOST_ANNOTATION {
-            let why = format!("must not exceed {MOST_ANNOTATION} bytes in length");
-            errors.push(Error::required(&at.child("valueExpression"), why));
+        let source = text(annotation, "valueExpression");
+        let at_value = at.child("valueExpression");
+        match source.trim() {
+            "" => errors.push(Error::required(&at_value, "valueExpression is not specified")),
+            long if long.len() > MOST_ANNOTATION => {
+                let why = format!("must not exceed {MOST_ANNOTATION} bytes in length");
+                errors.push(Error::required(&at_value, why));
+            }
+            trimmed => {
+                let as_what = (ASKING, Wanted::StringOrNull);
+                language.compile((trimmed, source), as_what, &at_value, errors);
+            }
         }
         if !seen.insert(key) {
             errors.push(Error::duplicate(&at.child("key"), key));
@@ -180,12 +156,16 @@ pub fn validating(policy: &Value, old: Option<&Value>, errors: &mut ErrorList) {
     }
 }
 
-fn validation(validation: &Value, path: &Path<'_>, errors: &mut ErrorList) {
-    expression(validation, "expression", "expression is not specified", path, errors);
+fn validation(validation: &Value, language: &Language, path: &Path<'_>, errors: &mut ErrorList) {
+    let given = (validation, "expression", "expression is not specified");
+    language.expression(given, (ASKING, Wanted::Bool), path, errors);
     for field in ["messageExpression", "message"] {
         let value = text(validation, field);
         if !value.is_empty() && value.trim().is_empty() {
             errors.push(Error::invalid(&path.child(field), value, "must be non-empty if specified"));
+        } else if field == "messageExpression" && !value.is_empty() {
+            let as_what = (Declared::default(), Wanted::String);
+            language.compile((value, value), as_what, &path.child(field), errors);
         } else if field == "message" && value.trim().contains(['\n', '\r']) {
             errors.push(Error::invalid(&path.child(field), value, "must not contain line breaks"));
         }
@@ -212,20 +192,20 @@ pub fn status(status: &Value, errors: &mut ErrorList) {
 
 pub fn mutating(policy: &Value, old: Option<&Value>, errors: &mut ErrorList) {
     let path = Path::new("spec");
-    common(policy, old, true, &path, errors);
+    let language = common(policy, old, true, &path, errors);
     let spec = &policy["spec"];
     let list = path.child("mutations");
     if items(spec, "mutations").is_empty() {
         errors.push(Error::required(&list, "mutations must contain at least one item"));
     }
     for (index, mutation) in items(spec, "mutations").iter().enumerate() {
-        self::mutation(mutation, &list.index(index), errors);
+        self::mutation(mutation, &language, &list.index(index), errors);
     }
     let at = path.child("reinvocationPolicy");
     one_of(text(spec, "reinvocationPolicy"), &REINVOCATION_POLICIES, &at, errors);
 }
 
-fn mutation(mutation: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+fn mutation(mutation: &Value, language: &Language, path: &Path<'_>, errors: &mut ErrorList) {
     const TYPES: [(&str, &str); 2] =
         [("ApplyConfiguration", "applyConfiguration"), ("JSONPatch", "jsonPatch")];
     let kind = text(mutation, "patchType");
@@ -236,7 +216,18 @@ fn mutation(mutation: &Value, path: &Path<'_>, errors: &mut ErrorList) {
             let why = format!("must be specified when patchType is {kind}");
             errors.push(Error::required(&path.child(own), why));
         }
-        Some(patch) => expression(patch, "expression", "", &path.child(own), errors),
+        Some(patch) => {
+            let at = path.child(own);
+            let at = at.child("expression");
+            let wanted = if *own == "jsonPatch" { Wanted::Patches } else { Wanted::Object };
+            match text(patch, "expression").trim() {
+                "" => errors.push(Error::required(&at, "")),
+                source => {
+                    let declared = Declared { mutation: true, ..ASKING };
+                    language.compile((source, source), (declared, wanted), &at, errors);
+                }
+            }
+        }
     }
     for (_, other) in TYPES.iter().filter(|(_, field)| field != own && present(mutation, field).is_some()) {
         let why = format!("must not be specified when patchType is {kind}");

@@ -113,7 +113,7 @@ fn hook(hook: &Value, demands: &Demands, mutating: bool, path: &Path<'_>, errors
         _ => errors.push(Error::required(&at, "exactly one of url or service is required")),
     }
     if demands.match_conditions {
-        match_conditions(hook, path, errors);
+        match_conditions(hook, false, path, errors);
     }
 }
 

@@ -1,11 +1,12 @@
 //! Dynamic resource allocation: claims for devices, and the devices that drivers offer.
 //!
-//! Selectors are expressions in CEL. That they compile and are cheap enough is not checked here yet; the place
-//! for it is [`parts::selectors`]. What depends on the namespace or on rights is asked by the server.
+//! Selectors are expressions in CEL: [`selector`] compiles them. What depends on the namespace or on rights is asked
+//! by the server.
 
 mod claim;
 mod class;
 mod parts;
+mod selector;
 mod slice;
 mod status;
 mod taint;

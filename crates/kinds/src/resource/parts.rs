@@ -8,6 +8,7 @@ use apimachinery::labels::validate_label_name;
 use apimachinery::names;
 use serde_json::Value;
 
+use super::selector::{self, Fault};
 use crate::check::{entries, items, label, messages, present, subdomain, text};
 use crate::meta::csi_driver_name;
 
@@ -189,9 +190,17 @@ pub fn selectors(object: &Value, path: &Path<'_>, errors: &mut ErrorList) {
                 errors.push(Error::required(&at, ""));
                 return;
             };
-            // Compiling the expression belongs here, for those that are not too long.
-            if text(cel, "expression").len() > MOST_EXPRESSION {
-                errors.push(Error::too_long(&at.child("expression"), MOST_EXPRESSION));
+            let (source, at) = (text(cel, "expression"), at.child("expression"));
+            if source.len() > MOST_EXPRESSION {
+                errors.push(Error::too_long(&at, MOST_EXPRESSION));
+                return;
+            }
+            match selector::fault(source) {
+                None => {}
+                Some(Fault::Invalid(why)) => errors.push(Error::invalid(&at, source, why)),
+                Some(Fault::TooComplex) => {
+                    errors.push(Error::forbidden(&at, "too complex, exceeds cost limit"));
+                }
             }
         },
     );

@@ -107,7 +107,7 @@ fn mutating_policies() {
         (spec(json!({"mutations": null})), &["spec.mutations: Required"]),
         (spec(json!({"reinvocationPolicy": ""})), &["spec.reinvocationPolicy: Required"]),
         (spec(json!({"reinvocationPolicy": "other"})), &["spec.reinvocationPolicy: NotSupported"]),
-        (mutation(json!({"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}})), &[]),
+        (mutation(json!({"patchType": "JSONPatch", "jsonPatch": {"expression": "[JSONPatch{op: 'remove', path: '/a'}]"}})), &[]),
         (mutation(json!({"patchType": ""})), &["spec.mutations[0].patchType: Required"]),
         (mutation(json!({"patchType": "x"})), &["spec.mutations[0].patchType: NotSupported"]),
         (mutation(json!({"patchType": "JSONPatch"})), &["spec.mutations[0].jsonPatch: Required"]),
@@ -170,4 +170,150 @@ fn bindings() {
         spec(json!({"matchResources": {"resourceRules": [{"operations": ["DELETE"], "apiGroups": ["a"], "apiVersions": ["v1"], "resources": ["pods"]}]}})),
         &["spec.matchResources.resourceRules.operations: NotSupported"],
     )]);
+}
+
+/// Expressions that do not compile, as upstream's `validation_test.go` has them: where, and how the reason begins.
+#[test]
+fn expressions() {
+    let check = |kind: &str, patch: Value, expect: &[&str]| {
+        let mut policy = match kind {
+            "ValidatingAdmissionPolicy" => json!({"validations": [{"expression": "true"}]}),
+            _ => json!({"reinvocationPolicy": "Never",
+                "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "Object{}"}}]}),
+        };
+        policy["failurePolicy"] = json!("Fail");
+        policy["matchConstraints"] = json!({"matchPolicy": "Equivalent", "namespaceSelector": {}, "objectSelector": {},
+            "resourceRules": [{"operations": ["CREATE"], "apiGroups": ["a"], "apiVersions": ["v1"], "resources": ["p"]}]});
+        policy.as_object_mut().unwrap().extend(patch.as_object().unwrap().clone());
+        let mut errors = apimachinery::field::ErrorList::new();
+        let object = json!({"metadata": {"name": "config"}, "spec": policy});
+        (crate::strategy(GROUP, kind).validate)(&object, &mut errors);
+        let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), expect.len(), "{patch}: {found:?}");
+        for (found, expect) in found.iter().zip(expect) {
+            assert!(found.starts_with(expect), "{patch}: {found}");
+        }
+    };
+    let params = json!({"apiVersion": "v1", "kind": "ConfigMap"});
+    for (patch, expect) in [
+        (
+            json!({"validations": [{"expression": "object.x in [1, 2, "}]}),
+            &[
+                "spec.validations[0].expression: Invalid value: \"object.x in [1, 2, \": compilation failed: ERROR: <input>:1:20: \
+             Syntax error: missing ']' at '<EOF>'",
+            ][..],
+        ),
+        (
+            json!({"validations": [{"expression": "1"}]}),
+            &["spec.validations[0].expression: Invalid value: \"1\": must evaluate to bool but got int"],
+        ),
+        (
+            json!({"validations": [{"expression": "true", "messageExpression": "object.x in [1, 2, "}]}),
+            &[
+                "spec.validations[0].messageExpression: Invalid value: \"object.x in [1, 2, \": compilation failed: ERROR: \
+             <input>:1:20: Syntax error: missing ']' at '<EOF>",
+            ],
+        ),
+        (
+            json!({"validations": [{"expression": "true", "messageExpression": "0 == 0"}]}),
+            &["spec.validations[0].messageExpression: Invalid value: \"0 == 0\": must evaluate to string"],
+        ),
+        (
+            json!({"validations": [{"expression": "true", "messageExpression": "string(authorizer.path('/x').check('get').allowed())"}]}),
+            &[
+                "spec.validations[0].messageExpression: Invalid value: \"string(authorizer.path('/x').check('get').allowed())\": \
+             compilation failed: ERROR: <input>:1:8: undeclared reference to 'authorizer'",
+            ],
+        ),
+        (
+            json!({"validations": [{"expression": "params.x == 1"}]}),
+            &[
+                "spec.validations[0].expression: Invalid value: \"params.x == 1\": compilation failed: ERROR: <input>:1:1: \
+             undeclared reference to 'params'",
+            ],
+        ),
+        (
+            json!({"paramKind": params, "validations": [{"expression": "params.x == 1", "messageExpression": "string(params.x)"}],
+            "matchConditions": [{"name": "x", "expression": "params.y"}]}),
+            &[
+                "spec.matchConditions[0].expression: Invalid value: \"params.y\": must evaluate to bool but got dyn",
+            ],
+        ),
+        (
+            json!({"auditAnnotations": [{"key": "k", "valueExpression": "true"}]}),
+            &[
+                "spec.auditAnnotations[0].valueExpression: Invalid value: \"true\": must evaluate to one of [string null_type] but got bool",
+            ],
+        ),
+        (
+            json!({"variables": [{"name": "foo", "expression": "114514 + '514'"}]}),
+            &[
+                "spec.variables[0].expression: Invalid value: \"114514 + '514'\": compilation failed: ERROR: <input>:1:8: found no \
+             matching overload for '_+_' applied to '(int, string)",
+            ],
+        ),
+        (
+            json!({"variables": [{"name": "foo", "expression": "1 + 1"}, {"name": "bar", "expression": "variables.foo + 1"}],
+            "validations": [{"expression": "variables.bar > 1"}, {"expression": "variables.baz > 1"}]}),
+            &[
+                "spec.validations[1].expression: Invalid value: \"variables.baz > 1\": compilation failed: ERROR: <input>:1:10: \
+             undefined field 'baz'",
+            ],
+        ),
+        (
+            json!({"variables": [{"name": "foo", "expression": "'x'"}], "validations": [{"expression": "variables.foo > 1"}]}),
+            &[
+                "spec.validations[0].expression: Invalid value: \"variables.foo > 1\": compilation failed: ERROR: <input>:1:15: \
+             found no matching overload for '_>_' applied to '(string, int)'",
+            ],
+        ),
+        (
+            json!({"validations": [{"expression": "variables.foo > 1"}]}),
+            &[
+                "spec.validations[0].expression: Invalid value: \"variables.foo > 1\": compilation failed: ERROR: <input>:1:1: \
+             undeclared reference to 'variables'",
+            ],
+        ),
+        (
+            json!({"validations": [{"expression": "Object{}.x == 1"}]}),
+            &[
+                "spec.validations[0].expression: Invalid value: \"Object{}.x == 1\": compilation failed: ERROR: <input>:1:7: \
+             undeclared reference to 'Object'",
+            ],
+        ),
+    ] {
+        check("ValidatingAdmissionPolicy", patch, expect);
+    }
+    let mutation = |kind: &str, field: &str, source: &str| json!({"mutations": [{"patchType": kind, field: {"expression": source}}]});
+    for (patch, expect) in [
+        (
+            mutation(
+                "JSONPatch",
+                "jsonPatch",
+                "[JSONPatch{op: 'add', path: '/' + jsonpatch.escapeKey('a/b'), value: 1}]",
+            ),
+            &[][..],
+        ),
+        (
+            mutation("JSONPatch", "jsonPatch", "Object{}"),
+            &[
+                "spec.mutations[0].jsonPatch.expression: Invalid value: \"Object{}\": must evaluate to list(JSONPatch) but got Object",
+            ],
+        ),
+        (
+            mutation("ApplyConfiguration", "applyConfiguration", "[]"),
+            &[
+                "spec.mutations[0].applyConfiguration.expression: Invalid value: \"[]\": must evaluate to Object but got list(dyn)",
+            ],
+        ),
+        (
+            mutation("ApplyConfiguration", "applyConfiguration", "Object{spec: Object.spec{x: variables.y}}"),
+            &[
+                "spec.mutations[0].applyConfiguration.expression: Invalid value: \"Object{spec: Object.spec{x: variables.y}}\": \
+             compilation failed: ERROR: <input>:1:38: undefined field 'y'",
+            ],
+        ),
+    ] {
+        check("MutatingAdmissionPolicy", patch, expect);
+    }
 }
