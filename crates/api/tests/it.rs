@@ -85,7 +85,23 @@ fn every_vector_comes_back_in_every_encoding() {
 }
 
 fn same(what: &str, got: &Value, expect: &Value) -> Result<(), String> {
+    let (got, expect) = (&unfolded(got), &unfolded(expect));
     if got == expect { Ok(()) } else { Err(format!("{what}: {}", difference(got, expect, String::new()))) }
+}
+
+/// FieldsV1, which are texts in normal form, as the JSON that they are.
+fn unfolded(value: &Value) -> Value {
+    match value {
+        Value::Array(values) => values.iter().map(unfolded).collect(),
+        Value::Object(map) => {
+            let entry = |(key, value): (&String, &Value)| match value.as_str() {
+                Some(text) if key == "fieldsV1" => (key.clone(), serde_json::from_str(text).unwrap()),
+                _ => (key.clone(), unfolded(value)),
+            };
+            Value::Object(map.iter().map(entry).collect())
+        }
+        other => other.clone(),
+    }
 }
 
 fn difference(got: &Value, expect: &Value, path: String) -> String {
@@ -268,8 +284,7 @@ fn zero_empty_sparse_and_full_objects_survive_protobuf() {
             assert!(back == normal, "{} {how}: {}", ty.name, difference(&back, &normal, String::new()));
             let mut out = Vec::new();
             protobuf::to_json(schema, id, &raw, &Head::default(), &mut out).unwrap();
-            let direct = parse(&out);
-            assert!(direct == normal, "{} {how}: {}", ty.name, difference(&direct, &normal, String::new()));
+            same(&format!("{} {how}", ty.name), &parse(&out), &normal).unwrap();
             assert_eq!(out, json::to_vec(schema, id, &normal), "{} {how}: order of fields", ty.name);
             seen += 1;
         }

@@ -72,6 +72,8 @@ pub fn drop_malformed(value: &mut Value, schema: &Structural, meta: (&Schema, Ty
 
 /// A time that is not set is not written.
 fn without_time(mut metadata: Value) -> Value {
+    // What is unstructured has owners' fields as they are on the wire.
+    apimachinery::managed_fields::unfold_metadata(&mut metadata);
     if let Some(fields) = metadata.as_object_mut()
         && fields.get("creationTimestamp").is_some_and(Value::is_null)
     {

@@ -9,6 +9,8 @@
 //!   `omitzero`.
 //! * Times are RFC 3339 in UTC, quantities and durations canonical, unknown fields gone.
 //! * Numbers are whole where they can be: `1.0` in a double is `1`.
+//! * FieldsV1 are a text, the JSON that they are on the wire: a set of fields as a tree of values is large, and few
+//!   writes look at it. Who shows an object without its type has to [unfold](crate::managed_fields::unfold) them.
 
 use std::borrow::Cow;
 
@@ -384,6 +386,19 @@ fn is_zero_scalar(value: &Value) -> bool {
     }
 }
 
+/// FieldsV1 as JSON text. What is a text already is taken to be that, unless it is no JSON.
+fn fields(value: Value) -> String {
+    let written = |value: &Value| {
+        let mut out = Vec::new();
+        super::json::write_value(value, &mut out);
+        String::from_utf8(out).unwrap_or_default()
+    };
+    match &value {
+        Value::String(text) => super::json::compacted(text.as_bytes()).unwrap_or_else(|_| written(&value)),
+        tree => written(tree),
+    }
+}
+
 /// What Go calls a JSON value.
 pub(super) fn kind_of(value: &Value) -> &'static str {
     match value {
@@ -455,7 +470,8 @@ impl<'s> Walk<'s> {
     fn value(&mut self, shape: &'s Shape, value: Value) -> Result<Option<Value>, Error> {
         Ok(match (shape, value) {
             (_, Value::Null) => None,
-            (Shape::FieldsV1 | Shape::RawExtension | Shape::Json, value) => Some(value),
+            (Shape::FieldsV1, value) => Some(Value::String(fields(value))),
+            (Shape::RawExtension | Shape::Json, value) => Some(value),
             (Shape::Message(id), Value::Object(object)) => Some(self.message(&self.schema[*id], object)?),
             (
                 Shape::SchemaOrBool(id) | Shape::SchemaOrArray(id) | Shape::SchemaOrStrings(id),

@@ -15,6 +15,7 @@ use super::recorded::is_set_of;
 use super::remove::{prune, remove, with_named};
 use super::set::FieldSet;
 use super::slot::{Slot, into_values};
+use super::text::Tree;
 use super::update::{Others, into_list};
 use super::{Reset, UNOWNED, Writer, equal_but_for_owners, last_applied, take_managed};
 use crate::gvk;
@@ -165,8 +166,9 @@ impl Writer<'_> {
     /// Whether the manager applies the very fields that it applied the last time, with values of their types.
     fn is_recorded(&self, slot: &Slot, config: &Value) -> bool {
         let Reset::Fields(reset) = self.reset else { return false };
+        let Some(recorded) = Tree::read(slot.recorded()) else { return false };
         slot.text("apiVersion") == self.api_version
-            && is_set_of(self.schema, self.ty, config, [reset, &UNOWNED], slot.recorded())
+            && is_set_of(self.schema, self.ty, config, [reset, &UNOWNED], &recorded)
     }
 
     /// What was applied the last time, if part of it is not applied this time.

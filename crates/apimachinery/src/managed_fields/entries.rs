@@ -76,7 +76,7 @@ impl Entry {
         }
         put("fieldsType", "FieldsV1");
         put("subresource", &self.subresource);
-        map.insert("fieldsV1".to_string(), self.fields.to_value());
+        map.insert("fieldsV1".to_string(), Value::String(self.fields.to_text()));
         Value::Object(map)
     }
 }
@@ -116,7 +116,8 @@ pub fn decode(managed: Option<&Value>) -> Result<Vec<Entry>, Error> {
         let operation = operation(at, value)?;
         let fields = match &value["fieldsV1"] {
             Value::Null => FieldSet::new(),
-            fields => FieldSet::from_value(fields).ok_or(Error::Fields(at))?,
+            Value::String(text) => FieldSet::from_json(text).ok_or(Error::Fields(at))?,
+            tree => FieldSet::from_json(&tree.to_string()).ok_or(Error::Fields(at))?,
         };
         let entry = Entry {
             manager: text("manager").to_string(),

@@ -23,13 +23,16 @@ mod remove;
 pub mod scale;
 mod set;
 mod slot;
+mod text;
 mod update;
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use crate::codec::json;
 use crate::field::is_print;
 use crate::schema::{Name, Schema, TypeId};
 
@@ -153,6 +156,47 @@ fn put_managed(object: &mut Value, entries: Vec<Value>) {
     if let Value::Object(metadata) = metadata {
         metadata.insert("managedFields".to_string(), Value::Array(entries));
     }
+}
+
+/// Puts FieldsV1 of the owners, which in normal form are texts, back as the JSON that they stand for.
+pub fn unfold(object: &mut Value) {
+    if let Some(metadata) = object.get_mut("metadata") {
+        unfold_metadata(metadata);
+    }
+}
+
+/// [`unfold`] for metadata.
+pub fn unfold_metadata(metadata: &mut Value) {
+    for entry in metadata.get_mut("managedFields").and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(fields) = entry.get_mut("fieldsV1") else { continue };
+        let parsed = fields.as_str().and_then(|text| json::parse(text.as_bytes()).ok());
+        if let Some((tree, _)) = parsed {
+            *fields = tree;
+        }
+    }
+}
+
+/// [`unfold`] for those who do not own the object and show it, or let it be looked into, without its type.
+pub fn unfolded(object: &Value) -> Cow<'_, Value> {
+    if object["metadata"]["managedFields"].as_array().is_none_or(Vec::is_empty) {
+        return Cow::Borrowed(object);
+    }
+    let mut object = object.clone();
+    unfold(&mut object);
+    Cow::Owned(object)
+}
+
+/// The reverse of [`unfold`].
+pub fn fold(object: &mut Value) {
+    let list = object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut);
+    list.into_iter().flatten().for_each(fold_entry);
+}
+
+fn fold_entry(entry: &mut Value) {
+    let Some(fields @ Value::Object(_)) = entry.get_mut("fieldsV1") else { return };
+    let mut text = Vec::new();
+    json::write_value(fields, &mut text);
+    *fields = Value::String(String::from_utf8(text).unwrap_or_default());
 }
 
 /// Whether two objects are the same but for the times of their entries, so that a write between them need

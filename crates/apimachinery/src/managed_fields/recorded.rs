@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::check::Fit;
 use super::plan::{Plan, Walk};
 use super::set::{FieldSet, write_key};
+use super::text::{Children, Cut, ROOT, Tree, cuts, escape, escaped};
 use crate::schema::{List, ListType, Schema, Shape, TypeId};
 
 /// Whether `object` fits its type and `recorded` is the set of its fields, without the trees of `reset` and the
@@ -17,12 +18,12 @@ pub(super) fn is_set_of(
     ty: TypeId,
     object: &Value,
     [reset, unowned]: [&FieldSet; 2],
-    recorded: &Value,
+    recorded: &Tree<'_>,
 ) -> bool {
     let fit = Fit { walk: Walk { schema }, duplicates: false };
-    let mut compare = Compare { fit, text: String::new() };
+    let mut compare = Compare { fit, tree: recorded, text: String::new(), name: Vec::new() };
     let without = Without { reset: Some(reset), unowned: Some(unowned) };
-    compare.value(Plan::Struct(&schema[ty]), object, false, without, Some(recorded)).is_some()
+    compare.value(Plan::Struct(&schema[ty]), object, false, without, Some(ROOT)).is_some()
 }
 
 /// What is not to be recorded below some place.
@@ -44,12 +45,15 @@ impl<'s> Without<'s> {
     }
 }
 
-struct Compare<'a> {
+struct Compare<'a, 't> {
     fit: Fit<'a>,
+    tree: &'t Tree<'t>,
+    /// An element's name, and the same as it stands in a text.
     text: String,
+    name: Vec<u8>,
 }
 
-impl<'a> Compare<'a> {
+impl<'a, 't> Compare<'a, 't> {
     /// Whether there is anything to record at a place; `None`: something else is recorded.
     fn value(
         &mut self,
@@ -57,13 +61,12 @@ impl<'a> Compare<'a> {
         value: &Value,
         member: bool,
         without: Without<'_>,
-        node: Option<&Value>,
+        node: Option<usize>,
     ) -> Option<bool> {
-        let map = match node {
-            None => None,
-            Some(Value::Object(map)) => Some(map),
-            Some(_) => return None,
-        };
+        if matches!(plan, Plan::Leaf | Plan::Scalar(_)) || matches!(plan, Plan::Free) && !value.is_object() {
+            return node.is_some_and(|node| self.tree.is_leaf(node)).then_some(true);
+        }
+        let mut known = node.map(|node| Children::of(self.tree, node));
         let mut count = 0;
         match (plan, value) {
             (Plan::Struct(_) | Plan::Map(_) | Plan::Free, Value::Object(fields)) => {
@@ -80,7 +83,7 @@ impl<'a> Compare<'a> {
                     self.text.clear();
                     self.text.push_str("f:");
                     self.text.push_str(key);
-                    count += self.child((plan, shape), value, (!named || empty, unowned), inside, map)?;
+                    count += self.child((plan, shape), value, (!named || empty, unowned), inside, &mut known)?;
                 }
             }
             (Plan::List(list), Value::Array(values)) => {
@@ -89,18 +92,15 @@ impl<'a> Compare<'a> {
                 for value in values {
                     self.name_element(list, value)?;
                     let at = (plan, Some(&list.element));
-                    count += self.child(at, value, (true, false), Without::NOTHING, map)?;
+                    count += self.child(at, value, (true, false), Without::NOTHING, &mut known)?;
                 }
             }
             (Plan::Struct(_) | Plan::Map(_) | Plan::List(_), Value::Null) => {}
-            (Plan::Struct(_) | Plan::Map(_) | Plan::List(_), _) => return None,
-            (Plan::Leaf | Plan::Scalar(_) | Plan::Free, _) => {
-                return map.is_some_and(Map::is_empty).then_some(true);
-            }
+            _ => return None,
         }
-        let Some(map) = map else { return (count == 0 && !member).then_some(false) };
+        let Some(known) = known else { return (count == 0 && !member).then_some(false) };
         let dot = member && count > 0;
-        let same = map.len() == count + usize::from(dot) && map.contains_key(".") == dot;
+        let same = known.count == count + usize::from(dot) && known.has_dot == dot;
         (same && (member || count > 0)).then_some(true)
     }
 
@@ -123,9 +123,10 @@ impl<'a> Compare<'a> {
         value: &Value,
         (member, unowned): (bool, bool),
         without: Without<'_>,
-        map: Option<&Map<String, Value>>,
+        known: &mut Option<Children<'_, '_>>,
     ) -> Option<usize> {
-        let node = map.and_then(|map| map.get(self.text.as_str()));
+        escape(&self.text, &mut self.name);
+        let node = known.as_mut().and_then(|known| known.find(escaped(&self.name)));
         let whole = matches!(plan, Plan::Leaf | Plan::Scalar(_));
         if whole && shape.is_some_and(|shape| !self.fit.shape(shape, value)) {
             return None;
@@ -155,42 +156,34 @@ impl<'a> Compare<'a> {
     }
 }
 
-/// Takes the members of `set` out of `recorded`. `false`: it takes reading to say what is left, and nothing has
-/// been done.
-pub(super) fn subtract(recorded: &mut Value, set: &FieldSet) -> bool {
-    match recorded {
-        Value::Object(map) => {
-            let plain = is_plain(map, set);
-            if plain {
-                take(map, set);
-            }
-            plain
-        }
-        _ => false,
+/// The text without the members of `set`. `None`: it takes reading to say what is left.
+pub(super) fn subtract(recorded: &str, set: &FieldSet) -> Option<String> {
+    let tree = Tree::read(recorded)?;
+    if !is_plain(&tree, ROOT, set) {
+        return None;
     }
+    let mut cut = Cut { tree: &tree, out: String::with_capacity(recorded.len()) };
+    cut.object(ROOT, false, &cuts(&tree, ROOT, set));
+    Some(cut.out)
 }
 
 /// Where the set has a leaf and more is recorded below it, the field may count as one value by now.
-fn is_plain(map: &Map<String, Value>, set: &FieldSet) -> bool {
-    set.children().all(|(element, child)| {
-        let Some(Value::Object(inner)) = map.get(&element.text()) else { return true };
-        let more = inner.len() > usize::from(inner.contains_key("."));
-        !(child.member && child.children.is_empty() && more) && is_plain(inner, child.children)
+fn is_plain(tree: &Tree<'_>, at: usize, set: &FieldSet) -> bool {
+    cuts(tree, at, set).iter().all(|(inner, child)| {
+        let more = || tree.children(*inner).any(|below| tree.name(below) != ".");
+        !(child.member && child.children.is_empty() && more()) && is_plain(tree, *inner, child.children)
     })
 }
 
-fn take(map: &mut Map<String, Value>, set: &FieldSet) {
-    for (element, child) in set.children() {
-        let name = element.text();
-        let Some(Value::Object(inner)) = map.get_mut(&name) else { continue };
-        // an empty object stands for the element itself
-        let mut member = inner.is_empty() || inner.remove(".").is_some();
-        take(inner, child.children);
-        member &= !child.member;
-        match (member, inner.is_empty()) {
-            (false, true) => drop(map.remove(&name)),
-            (true, false) => drop(inner.insert(".".to_owned(), Value::Object(Map::new()))),
-            _ => {}
-        }
-    }
+/// Whether a member of `set` may be recorded too, by the text of the elements. Where the set has a leaf and more is
+/// recorded below it, the field may count as one value by now. A text that cannot be read says yes.
+pub(super) fn intersects(recorded: &str, set: &FieldSet) -> bool {
+    !set.is_empty() && !recorded.is_empty() && Tree::read(recorded).is_none_or(|tree| shares(&tree, ROOT, set))
+}
+
+fn shares(tree: &Tree<'_>, at: usize, set: &FieldSet) -> bool {
+    cuts(tree, at, set).iter().any(|(inner, child)| {
+        let shared = || child.children.is_empty() || tree.is_leaf(*inner) || tree.has_dot(*inner);
+        (child.member && shared()) || shares(tree, *inner, child.children)
+    })
 }

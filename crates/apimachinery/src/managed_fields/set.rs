@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde_json::{Map, Number, Value};
 
+use super::text::{ROOT, Tree};
+use crate::codec::json;
 use crate::field::quote;
 use crate::schema::Name;
 
@@ -449,21 +451,6 @@ impl FieldSet {
         })
     }
 
-    /// Whether a member of this set may be one of the FieldsV1 in `value` too, by the text of the elements. Where
-    /// this set has a leaf and the other one more below it, the field may count as one value by now.
-    pub(super) fn intersects_value(&self, value: &Value) -> bool {
-        let Value::Object(map) = value else { return false };
-        !map.is_empty()
-            && self.nodes.iter().any(|node| {
-                let Some(inner) = map.get(&node.element.text()) else { return false };
-                let shared = || {
-                    node.children.is_empty()
-                        || inner.as_object().is_some_and(|map| map.is_empty() || map.contains_key("."))
-                };
-                (node.member && shared()) || node.children.intersects_value(inner)
-            })
-    }
-
     /// Paths that are in both.
     pub fn intersection(&self, other: &FieldSet) -> FieldSet {
         let both = |node: &Node| {
@@ -474,74 +461,77 @@ impl FieldSet {
         FieldSet { nodes: self.nodes.iter().filter_map(both).collect() }
     }
 
-    /// FieldsV1 as a value. The order of its keys is that of the map type, not the canonical one.
-    pub fn to_value(&self) -> Value {
-        self.value(false)
-    }
-
-    fn value(&self, this: bool) -> Value {
-        let mut map = Map::new();
-        if this && !self.is_empty() {
-            map.insert(".".into(), Value::Object(Map::new()));
-        }
-        for node in &self.nodes {
-            map.insert(node.element.text(), node.children.value(node.member));
-        }
-        Value::Object(map)
-    }
-
-    /// FieldsV1 as JSON text in the canonical order.
+    /// FieldsV1 as JSON text in the canonical order, escaped as Go does.
     pub fn to_json(&self) -> String {
-        let mut out = String::new();
-        self.write(false, &mut out);
-        out
+        self.written(false)
     }
 
-    fn write(&self, this: bool, out: &mut String) {
-        out.push('{');
+    /// FieldsV1 as they are recorded: ordered by text, as the JSON is that others make of them and send back.
+    pub(super) fn to_text(&self) -> String {
+        self.written(true)
+    }
+
+    fn written(&self, by_text: bool) -> String {
+        let mut out = Vec::new();
+        self.write(false, by_text, &mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+
+    fn write(&self, this: bool, by_text: bool, out: &mut Vec<u8>) {
+        out.push(b'{');
         let mut comma = false;
         if this && !self.is_empty() {
-            out.push_str("\".\":{}");
+            out.extend_from_slice(b"\".\":{}");
             comma = true;
         }
-        for node in &self.nodes {
+        let mut nodes: Vec<(String, &Node)> =
+            self.nodes.iter().map(|node| (node.element.text(), node)).collect();
+        if by_text && !nodes.is_sorted_by(|a, b| a.0 <= b.0) {
+            nodes.sort_by(|a, b| a.0.cmp(&b.0));
+        }
+        for (text, node) in nodes {
             if comma {
-                out.push(',');
+                out.push(b',');
             }
             comma = true;
-            write_string(out, &node.element.text());
-            out.push(':');
-            node.children.write(node.member, out);
+            json::write_string(&text, out);
+            out.push(b':');
+            node.children.write(node.member, by_text, out);
         }
-        out.push('}');
+        out.push(b'}');
     }
 
     /// Reads FieldsV1. Keys of an unknown sort are left out; `None` if a known one is malformed.
-    pub fn from_value(value: &Value) -> Option<FieldSet> {
-        read(value).map(|part| part.below)
+    pub fn from_json(text: &str) -> Option<FieldSet> {
+        read(&Tree::read(text)?, ROOT).map(|part| part.below)
     }
 }
 
-fn read(value: &Value) -> Option<Part> {
+fn read(tree: &Tree<'_>, at: usize) -> Option<Part> {
     let mut part = Part::default();
-    for (key, value) in value.as_object()? {
+    for child in tree.children(at) {
+        let key = tree.plain_name(child);
         if key == "." {
             part.member = true;
             continue;
         }
-        let Some(element) = PathElement::parse(key) else {
+        let Some(element) = PathElement::parse(&key) else {
             match key.as_bytes() {
                 [b'f' | b'v' | b'k' | b'i', b':', ..] => return None,
                 [_, b':', ..] => continue,
                 _ => return None,
             }
         };
-        let below = read(value)?;
+        let below = read(tree, child)?;
         let node = Node { element, member: below.member, children: below.below };
         part.below.nodes.push(node);
     }
     // an empty object stands for the path itself
     part.member |= part.below.is_empty();
+    let ascending = |pair: &[Node]| matches!(pair, [a, b] if a.element < b.element);
+    if part.below.nodes.windows(2).all(ascending) {
+        return Some(part);
+    }
     part.below.nodes.sort_by(|a, b| a.element.cmp(&b.element));
     // `i:0` and `i:-0` are one element, and so are keys in another order
     part.below.nodes.dedup_by(|again, known| {

@@ -19,7 +19,8 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub fn new(value: Value) -> Slot {
+    pub fn new(mut value: Value) -> Slot {
+        super::fold_entry(&mut value);
         Slot { value, fields: None, changed: false }
     }
 
@@ -44,15 +45,15 @@ impl Slot {
     }
 
     /// FieldsV1 as it was recorded.
-    pub fn recorded(&self) -> &Value {
-        &self.value["fieldsV1"]
+    pub fn recorded(&self) -> &str {
+        self.text("fieldsV1")
     }
 
     /// What it owns, after changes of the type since it was recorded. `ty` is the type in the entry's version.
     pub fn fields(&mut self, schema: &Schema, ty: TypeId) -> &mut FieldSet {
-        let value = &self.value["fieldsV1"];
+        let text = self.value["fieldsV1"].as_str().unwrap_or_default();
         self.fields.get_or_insert_with(|| {
-            let mut fields = FieldSet::from_value(value).unwrap_or_default();
+            let mut fields = FieldSet::from_json(text).unwrap_or_default();
             reconcile(schema, ty, &mut fields);
             fields
         })
@@ -62,16 +63,20 @@ impl Slot {
     pub fn may_own(&self, set: &FieldSet) -> bool {
         match &self.fields {
             Some(fields) => fields.intersects(set),
-            None => set.intersects_value(self.recorded()),
+            None => recorded::intersects(self.recorded(), set),
         }
     }
 
     /// Takes away what is in the sets.
     pub fn subtract(&mut self, schema: &Schema, ty: TypeId, sets: [&FieldSet; 2]) {
         for set in sets {
-            if !self.may_own(set)
-                || self.fields.is_none() && recorded::subtract(&mut self.value["fieldsV1"], set)
+            if !self.may_own(set) {
+                continue;
+            }
+            if self.fields.is_none()
+                && let Some(rest) = recorded::subtract(self.recorded(), set)
             {
+                self.value["fieldsV1"] = Value::String(rest);
                 continue;
             }
             self.changed = true;
@@ -89,13 +94,13 @@ impl Slot {
     pub fn is_empty(&self) -> bool {
         match &self.fields {
             Some(fields) => fields.is_empty(),
-            None => self.recorded().as_object().is_none_or(|map| map.is_empty()),
+            None => matches!(self.recorded(), "" | "{}"),
         }
     }
 
     pub fn into_value(mut self) -> Value {
         if let (Some(fields), true, Value::Object(map)) = (self.fields, self.changed, &mut self.value) {
-            map.insert("fieldsV1".to_string(), fields.to_value());
+            map.insert("fieldsV1".to_string(), Value::String(fields.to_text()));
         }
         self.value
     }

@@ -148,7 +148,8 @@ impl<'s> Decoder<'s, '_> {
     fn value(&mut self, shape: &'s Shape, token: Token) -> Result<Option<Value>, Error> {
         Ok(match (shape, token) {
             (_, Token::Null) => None,
-            (Shape::FieldsV1 | Shape::RawExtension | Shape::Json, token) => Some(self.free(token)?),
+            (Shape::FieldsV1, token) => Some(Value::String(super::compact_rest(&mut self.lexer, token)?)),
+            (Shape::RawExtension | Shape::Json, token) => Some(self.free(token)?),
             (Shape::Message(id), Token::Object) => Some(self.message(&self.schema[*id])?),
             (Shape::List(list), Token::Array) => Some(self.list(&list.element)?),
             (Shape::Map(map), Token::Object) => Some(self.map(&map.value)?),

@@ -192,6 +192,14 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
+    /// The object that has just begun, if it is [`settled`]: then it is passed over.
+    pub(super) fn settled_object(&mut self) -> Option<&'a str> {
+        let begin = self.at.checked_sub(1)?;
+        let end = begin + settled(self.text.as_bytes().get(begin..)?)?;
+        (self.at, self.depth) = (end, self.depth - 1);
+        self.text.get(begin..end)
+    }
+
     fn literal(&mut self, word: &str, token: Token<'a>) -> Result<Token<'a>, Error> {
         for expected in word.bytes() {
             if self.peek() != Some(expected) {
@@ -323,3 +331,56 @@ impl<'a> Lexer<'a> {
         Ok(char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER))
     }
 }
+
+/// How long the object is that stands in front of these bytes, if it holds nothing but objects and is written as
+/// Go writes it: no spaces, no escapes but `\"` and `\\`, nothing beyond ASCII. That is what FieldsV1 look like, and
+/// what need not be looked at twice.
+pub(super) fn settled(bytes: &[u8]) -> Option<usize> {
+    let (mut at, mut depth) = (0, 0);
+    loop {
+        // an object begins
+        if *bytes.get(at)? != b'{' || depth == MAX_DEPTH {
+            return None;
+        }
+        (at, depth) = (at + 1, depth + 1);
+        let mut closed = false;
+        loop {
+            match (*bytes.get(at)?, closed) {
+                (b'}', _) => {
+                    (at, depth, closed) = (at + 1, depth - 1, true);
+                    if depth == 0 {
+                        return Some(at);
+                    }
+                }
+                (b',', true) if bytes.get(at + 1) == Some(&b'"') => (at, closed) = (at + 1, false),
+                (b'"', false) if bytes.get(at.wrapping_sub(1)) != Some(&b'}') => break,
+                _ => return None,
+            }
+        }
+        at += 1;
+        loop {
+            let byte = *bytes.get(at)?;
+            match byte {
+                b'"' => break,
+                b'\\' if matches!(bytes.get(at + 1), Some(b'"' | b'\\')) => at += 2,
+                _ if SETTLED[byte as usize] => at += 1,
+                _ => return None,
+            }
+        }
+        if *bytes.get(at + 1)? != b':' {
+            return None;
+        }
+        at += 2;
+    }
+}
+
+/// Bytes of a text that stand for themselves in what Go writes.
+static SETTLED: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut at = 0x20;
+    while at < 0x7f {
+        plain[at] = !matches!(at as u8, b'"' | b'\\' | b'<' | b'>' | b'&');
+        at += 1;
+    }
+    plain
+};

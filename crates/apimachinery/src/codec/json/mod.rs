@@ -34,10 +34,37 @@ pub fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), Error> {
 
 /// Appends JSON without its spaces, escaped as Go does; its keys keep their order. Errors as [`parse`].
 pub fn compact(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+    if lex::settled(bytes) == Some(bytes.len()) {
+        out.extend_from_slice(bytes);
+        return Ok(());
+    }
     let mut lexer = Lexer::new(bytes)?;
     let token = lexer.value()?;
     compact_value(&mut lexer, token, out)?;
     lexer.end()
+}
+
+/// [`compact`] into a text of its own.
+pub fn compacted(bytes: &[u8]) -> Result<String, Error> {
+    let mut out = Vec::with_capacity(bytes.len());
+    compact(bytes, &mut out)?;
+    into_text(out)
+}
+
+/// The value that begins with `token`, as [`compact`] writes it.
+fn compact_rest(lexer: &mut Lexer, token: Token) -> Result<String, Error> {
+    if let Token::Object = token
+        && let Some(text) = lexer.settled_object()
+    {
+        return Ok(text.to_owned());
+    }
+    let mut out = Vec::new();
+    compact_value(lexer, token, &mut out)?;
+    into_text(out)
+}
+
+fn into_text(json: Vec<u8>) -> Result<String, Error> {
+    String::from_utf8(json).map_err(|why| Error::Syntax(why.to_string()))
 }
 
 fn compact_value(lexer: &mut Lexer, token: Token, out: &mut Vec<u8>) -> Result<(), Error> {

@@ -147,7 +147,11 @@ impl<'c, 's, 'a> Node<'c, 's, 'a> {
             What::One(Shape::String, datum) => {
                 Ok(Value::String(String::from_utf8_lossy(datum.bytes()?).into_owned()))
             }
-            What::One(Shape::FieldsV1 | Shape::RawExtension | Shape::Json, datum) => self.free(datum),
+            What::One(Shape::FieldsV1, datum) => match read::wrapped(datum.bytes()?)? {
+                b"" | b"null" => Ok(Value::Null),
+                raw => json::compacted(raw).map(Value::String).map_err(|e| Error::Json(e.to_string())),
+            },
+            What::One(Shape::RawExtension | Shape::Json, datum) => self.free(datum),
             What::List(element, next, end) => {
                 let mut list = Vec::with_capacity(end - next);
                 for at in next..end {

@@ -255,7 +255,7 @@ impl<'s, 'o> Node<'s, 'o> {
     /// Hands a value on to where it goes; JSON that is carried as text leaves the walk here.
     fn write<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
         match self.place {
-            Place::Tagged(tag, shape) if shape.is_free() => put_free(tag, &free(value)?, self.out),
+            Place::Tagged(tag, shape) if shape.is_free() => put_free(tag, &free(shape, value)?, self.out),
             _ => value.serialize(self),
         }
     }
@@ -596,7 +596,7 @@ impl MessageWriter<'_, '_> {
         }
         let from = self.pieces.bytes.len();
         if field.shape.is_free() {
-            let raw = free(value)?;
+            let raw = free(&field.shape, value)?;
             if raw.is_empty() && field.pointer {
                 return Ok(());
             }
@@ -632,10 +632,17 @@ impl MessageWriter<'_, '_> {
     }
 }
 
-/// JSON that is carried as text; empty for null.
-fn free<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Error> {
-    let raw = serde_json::to_vec(value).map_err(|e| Error::Json(e.to_string()))?;
-    Ok(if raw == b"null" { Vec::new() } else { raw })
+/// JSON that is carried as text; empty for null. In normal form FieldsV1 are that text.
+fn free<T: Serialize + ?Sized>(shape: &Shape, value: &T) -> Result<Vec<u8>, Error> {
+    let json = |e: serde_json::Error| Error::Json(e.to_string());
+    let raw = serde_json::to_vec(value).map_err(json)?;
+    Ok(match raw.as_slice() {
+        b"null" => Vec::new(),
+        [b'"', ..] if *shape == Shape::FieldsV1 => {
+            serde_json::from_slice::<String>(&raw).map_err(json)?.into_bytes()
+        }
+        _ => raw,
+    })
 }
 
 fn put_free(tag: u16, raw: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {

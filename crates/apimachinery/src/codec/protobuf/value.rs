@@ -193,6 +193,12 @@ impl<'a> Writer<'a> {
 
     /// A value with its tag; nothing for null.
     fn value(&mut self, tag: u16, shape: &'a Shape, value: &'a Value, depth: usize) -> Result<(), Error> {
+        if let (Shape::FieldsV1, Value::String(text)) = (shape, value) {
+            let end = self.out.len();
+            self.out.text(1, text.as_bytes());
+            self.out.close(tag, end);
+            return Ok(());
+        }
         if shape.is_free() {
             return self.free(tag, value);
         }
