@@ -171,7 +171,8 @@ impl Rule {
             Rule::Output => result.map_or(1, Value::size) + 1 + LIST,
             Rule::Flatten => {
                 let depth = args.get(1).and_then(Value::as_int).unwrap_or(1);
-                (size(0) as f64 * depth as f64) as u64 + 1 + LIST
+                // A negative depth, which fails, wraps around.
+                ((size(0) as f64 * depth as f64) as i64 as u64).wrapping_add(1 + LIST)
             }
             Rule::SelfCompare(index) => self_compare(args.get(index)),
             Rule::Sets(times) => 1 + (size(0).saturating_mul(size(1)) as f64 * times) as u64,

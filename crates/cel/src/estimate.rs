@@ -496,7 +496,8 @@ impl<'c> Coster<'c> {
                 (Kind::Map { value }, "@items" | "@values") => value,
                 // Keys are text without a bound of their own.
                 (Kind::Map { .. }, "@keys") => return Some(Range::new(0, 0)),
-                (Kind::Object(_), field) => &declared.field(field)?.kind,
+                // A field that is a word of the language is known by its escaped name only.
+                (Kind::Object(object), field) => &object.fields.get(field)?.kind,
                 _ => return None,
             };
         }

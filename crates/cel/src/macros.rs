@@ -60,7 +60,8 @@ impl Parser<'_> {
             ("optMap", [variable, mapped]) => make.optional(target, *variable, *mapped, true),
             ("optFlatMap", [variable, mapped]) => make.optional(target, *variable, *mapped, false),
             ("sortBy", [variable, key]) => make.sort_by(target, *variable, *key),
-            ("bind", [variable, value, mapped]) if make.binds_to(target) => match make.parser.expr(*variable) {
+            ("bind", [variable, value, mapped]) if make.binds_to(target) => match make.parser.expr(*variable)
+            {
                 Expr::Ident(name) => {
                     let name = name.clone();
                     Ok(make.bind(name, *value, *mapped))

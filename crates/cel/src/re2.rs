@@ -19,10 +19,67 @@ pub fn compile(expression: &str) -> Result<Regex, String> {
     let translated = translate(expression)?;
     let mut builder = RegexBuilder::new(&translated);
     builder.size_limit(MOST_BYTES).dfa_size_limit(MOST_BYTES).nest_limit(200);
-    builder.build().map_err(|why| match why {
+    let compiled = builder.build().map_err(|why| match why {
         regex::Error::CompiledTooBig(_) => format!("expression is too large: `{expression}`"),
         why => format!("error parsing regexp: {}", reason(&why, expression)),
-    })
+    })?;
+    match nested_repetition(expression) {
+        Some(part) => Err(fault("invalid nested repetition operator", part)),
+        None => Ok(compiled),
+    }
+}
+
+/// The first repetition of a repetition, `a**`, in an expression that is well-formed otherwise.
+fn nested_repetition(expression: &str) -> Option<&str> {
+    let bytes = expression.as_bytes();
+    let find =
+        |text: &str, from: usize| expression.get(from..).and_then(|rest| Some(from + rest.find(text)?));
+    let (mut at, mut last) = (0, None);
+    while let Some(byte) = bytes.get(at) {
+        let end = match byte {
+            b'*' | b'+' | b'?' => at + 1,
+            b'{' if repetition(&expression[at + 1..], &mut String::new()).is_ok_and(|it| it.1) => {
+                find("}", at).map_or(bytes.len(), |end| end + 1)
+            }
+            _ => {
+                last = None;
+                at = match (byte, bytes.get(at + 1)) {
+                    (b'\\', Some(b'Q')) => find("\\E", at).map_or(bytes.len(), |end| end + 2),
+                    (b'\\', Some(b'p' | b'P' | b'x')) if bytes.get(at + 2) == Some(&b'{') => {
+                        find("}", at).map_or(bytes.len(), |end| end + 1)
+                    }
+                    (b'\\', Some(_)) | (b'(', Some(b'?')) => at + 2,
+                    (b'[', _) => class_end(bytes, at),
+                    _ => at + 1,
+                };
+                continue;
+            }
+        };
+        let end = end + usize::from(bytes.get(end) == Some(&b'?'));
+        if let Some(last) = last {
+            return expression.get(last..end);
+        }
+        (last, at) = (Some(at), end);
+    }
+    None
+}
+
+/// Where a class ends that begins at a bracket.
+fn class_end(bytes: &[u8], at: usize) -> usize {
+    let mut at = at + 1;
+    at += usize::from(bytes.get(at) == Some(&b'^'));
+    at += usize::from(bytes.get(at) == Some(&b']'));
+    while let Some(byte) = bytes.get(at) {
+        at += match (byte, bytes.get(at + 1)) {
+            (b']', _) => return at + 1,
+            (b'\\', _) => 2,
+            (b'[', Some(b':')) => {
+                bytes[at..].windows(2).position(|two| two == b":]").map_or(1, |length| length + 2)
+            }
+            _ => 1,
+        };
+    }
+    at
 }
 
 fn fault(why: &str, part: &str) -> String {
@@ -107,7 +164,7 @@ fn translate(expression: &str) -> Result<String, String> {
                 out.push_str("\\-");
                 after
             }
-            ('{', None) => repetition(after, &mut out)?,
+            ('{', None) => repetition(after, &mut out)?.0,
             _ => {
                 out.push(c);
                 after
@@ -184,8 +241,8 @@ fn escape<'a>(rest: &'a str, in_class: bool, out: &mut String) -> Result<&'a str
     Ok(after)
 }
 
-/// What follows a brace: a repetition, or else the brace is itself.
-fn repetition<'a>(rest: &'a str, out: &mut String) -> Result<&'a str, String> {
+/// What follows a brace: a repetition, or else the brace is itself. Returns what follows it, and whether it is one.
+fn repetition<'a>(rest: &'a str, out: &mut String) -> Result<(&'a str, bool), String> {
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let inner = rest.split_once('}').map(|(inner, _)| inner);
     let counts = inner.map(|inner| inner.split_once(',').unwrap_or((inner, inner)));
@@ -198,11 +255,11 @@ fn repetition<'a>(rest: &'a str, out: &mut String) -> Result<&'a str, String> {
                 return Err(fault("invalid repeat count", &format!("{{{inner}}}")));
             }
             out.push('{');
-            Ok(rest)
+            Ok((rest, true))
         }
         _ => {
             out.push_str("\\{");
-            Ok(rest)
+            Ok((rest, false))
         }
     }
 }
@@ -240,6 +297,7 @@ mod tests {
         check(r"^\p{Greek}+$", "αβ", true);
         check(r"^[[:alpha:]-]+$", "a-b", true);
         check(r"^a\.b$", "a.b", true);
+        check(r"^(?:a+)*?[*+]+\*+(?i:b)?\Q**\E$", "a*+***", true);
     }
 
     #[test]
@@ -257,6 +315,8 @@ mod tests {
         check("(?=a)", "error parsing regexp: invalid or unsupported Perl syntax: `(?=`");
         check("\\y", "error parsing regexp: invalid escape sequence: `\\y`");
         check("\\1", "error parsing regexp: invalid escape sequence: `\\1`");
+        check("ax++", "error parsing regexp: invalid nested repetition operator: `++`");
+        check("a*?{2}", "error parsing regexp: invalid nested repetition operator: `*?{2}`");
         assert!(compile("(((a{1000}){1000}){1000})").is_err());
     }
 }

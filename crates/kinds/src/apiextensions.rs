@@ -1,5 +1,5 @@
-//! CustomResourceDefinition: names, scope, versions, subresources, columns, conversion. What the schemas say is
-//! not looked at here; that belongs to the server of custom resources.
+//! CustomResourceDefinition: names, scope, versions, subresources, columns, conversion; the schemas are judged by
+//! crate `apiextensions`.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,9 @@ const COLUMN_FORMATS: [&str; 8] =
     ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
 /// Versions of ConversionReview that the server before this one spoke.
 const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
-const MOST_SELECTABLE: usize = 8;
+
+mod schemas;
+use schemas::Schemas;
 
 pub fn strategy(kind: &str) -> Option<&'static Strategy> {
     const DEFINITION: Strategy = Strategy {
@@ -127,16 +129,12 @@ fn spec(spec: &Value, old: Option<&Value>, path: &Path<'_>, errors: &mut ErrorLi
     one_of(text(spec, "scope"), &["Cluster", "Namespaced"], &path.child("scope"), errors);
     let versions = items(spec, "versions");
     let list = path.child("versions");
-    let schema = |version: &Value| present(&version["schema"], "openAPIV3Schema").is_some();
-    // Definitions from before schemas were asked for go on without.
-    if old.is_none_or(|old| items(&old["spec"], "versions").iter().all(schema)) {
-        for (index, _) in versions.iter().enumerate().filter(|(_, version)| !schema(version)) {
-            let at = list.index(index);
-            errors.push(Error::required(&at.child("schema").child("openAPIV3Schema"), ""));
-        }
-    }
-    let common =
-        ["subresources", "additionalPrinterColumns", "selectableFields"].map(|field| is_common(spec, field));
+    let schemas = Schemas::new(spec, old);
+    schemas.missing(spec, path, errors);
+    let [schema, subresources, columns, selectable] =
+        ["schema", "subresources", "additionalPrinterColumns", "selectableFields"]
+            .map(|field| is_common(spec, field));
+    let has_status = |version: &Value| present(&version["subresources"], "status").is_some();
     let mut seen = BTreeSet::new();
     let mut unique = true;
     for (index, version) in versions.iter().enumerate() {
@@ -145,9 +143,17 @@ fn spec(spec: &Value, old: Option<&Value>, path: &Path<'_>, errors: &mut ErrorLi
         unique &= seen.insert(name);
         joined(name, names::is_dns1035_label(name), &at.child("name"), errors);
         deprecation(version, &at.child("deprecationWarning"), errors);
-        parts(version, common.map(|common| !common), old_version(old, name), &at, errors);
+        if !schema {
+            schemas.check(version, has_status(version), &at.child("schema"), errors);
+        }
+        parts(version, !subresources, !columns, &at, errors);
+        if !selectable {
+            let apart =
+                schema.then_some("may only be set when `version.schema.openAPIV3Schema` is not included");
+            schemas.selectable(version, apart, &at, errors);
+        }
     }
-    let all = || Value::from(versions.to_vec());
+    let all = || spec["versions"].clone();
     if !unique {
         errors.push(Error::invalid(&list, all(), "must contain unique version names"));
     }
@@ -167,7 +173,14 @@ fn spec(spec: &Value, old: Option<&Value>, path: &Path<'_>, errors: &mut ErrorLi
     }
     definition_names(&spec["names"], &at, errors);
     if let Some(version) = versions.first() {
-        parts(version, common, old_version(old, first), path, errors);
+        if schema {
+            schemas.check(version, versions.iter().any(has_status), &path.child("validation"), errors);
+        }
+        parts(version, subresources, columns, path, errors);
+        if selectable {
+            let apart = (!schema).then_some("may only be set when validations.schema is included");
+            schemas.selectable(version, apart, path, errors);
+        }
     }
     conversion(spec, old, &path.child("conversion"), errors);
 }
@@ -204,20 +217,14 @@ fn deprecation(version: &Value, path: &Path<'_>, errors: &mut ErrorList) {
     messages(faults, &warning.into(), path, errors);
 }
 
-/// Subresources, columns and selectable fields of a version, those that are asked for.
-fn parts(version: &Value, wanted: [bool; 3], old: Option<&Value>, path: &Path<'_>, errors: &mut ErrorList) {
-    let [subresources, columns, selectable] = wanted;
+/// Subresources and columns of a version, if they are asked for.
+fn parts(version: &Value, subresources: bool, columns: bool, path: &Path<'_>, errors: &mut ErrorList) {
     if subresources && let Some(scale) = present(&version["subresources"], "scale") {
         self::scale(scale, &path.child("subresources"), errors);
     }
     let list = path.child("additionalPrinterColumns");
     for (index, column) in items(version, "additionalPrinterColumns").iter().enumerate().filter(|_| columns) {
         self::column(column, &list.index(index), errors);
-    }
-    let fields = items(version, "selectableFields");
-    if selectable && !fields.is_empty() {
-        let stays = old.is_some_and(|old| same(&old["selectableFields"], &version["selectableFields"]));
-        selectable_fields(fields, stays, &path.child("selectableFields"), errors);
     }
 }
 
@@ -263,29 +270,6 @@ fn column(column: &Value, path: &Path<'_>, errors: &mut ErrorList) {
             errors.push(Error::invalid(&at, value, "must be a simple json path starting with ."));
         }
         _ => {}
-    }
-}
-
-/// Whether the fields exist, and are of a type that can be selected by, is for the schema to say.
-fn selectable_fields(fields: &[Value], may_be_many: bool, path: &Path<'_>, errors: &mut ErrorList) {
-    let mut seen = BTreeSet::new();
-    for (index, field) in fields.iter().enumerate() {
-        let at = path.index(index);
-        let value = text(field, "jsonPath");
-        if value.is_empty() {
-            errors.push(Error::required(&at.child("jsonPath"), ""));
-            continue;
-        }
-        if value == ".metadata" || value.starts_with(".metadata.") {
-            let why = "must not point to fields in metadata";
-            errors.push(Error::invalid(&at.child("jsonPath"), value, why));
-        }
-        if !seen.insert(value) {
-            errors.push(Error::duplicate(&at.child("jsonPath"), value));
-        }
-    }
-    if seen.len() > MOST_SELECTABLE && !may_be_many {
-        errors.push(Error::too_many(path, seen.len(), MOST_SELECTABLE));
     }
 }
 

@@ -27,6 +27,7 @@ mod ip;
 mod meta;
 mod networking;
 mod node;
+pub mod object_meta;
 pub mod pod;
 pub mod pod_security;
 pub mod pod_template;

@@ -86,8 +86,11 @@ impl<'a> Defaults<'a> {
         errors: &mut ErrorList,
     ) -> Option<Value> {
         let mut object = surround(default.clone(), &at.way);
-        object["apiVersion"] = "validation/v1".into();
-        object["kind"] = "Validation".into();
+        for (field, value) in [("apiVersion", "validation/v1"), ("kind", "Validation")] {
+            if object.get(field).is_none() {
+                object[field] = value.into();
+            }
+        }
         let mut why = None;
         if let Err(error) = metadata::coerce(&mut object, at.resource, self.meta, &Path::NIL) {
             why = Some(error.to_string());
@@ -115,6 +118,8 @@ impl<'a> Defaults<'a> {
         path: &Path<'_>,
         errors: &mut ErrorList,
     ) -> Option<Value> {
+        let mut coerced = default.clone();
+        let malformed = metadata::coerce(&mut coerced, node, self.meta, path).err();
         if self.pruned {
             let mut pruned = default.clone();
             let gone = match node.embedded {
@@ -122,11 +127,10 @@ impl<'a> Defaults<'a> {
                 false => prune::prune_value(&mut pruned, node),
             };
             if !gone.is_empty() || pruned != *default {
-                errors.push(Error::invalid(path, default.clone(), "must not have unknown fields"));
+                errors.push(Error::invalid(path, coerced.clone(), "must not have unknown fields"));
             }
         }
-        let mut coerced = default.clone();
-        if let Err(why) = metadata::coerce(&mut coerced, node, self.meta, path) {
+        if let Some(why) = malformed {
             errors.push(why);
             return None;
         }

@@ -84,8 +84,8 @@ fn same_defaults(before: &Structural, after: &Structural) -> bool {
         && before.properties.iter().all(|(name, property)| below(Some(property), after.properties.get(name)))
 }
 
-/// Some node of a schema is so.
-fn any(schema: &Value, is_so: &dyn Fn(&Map<String, Value>) -> bool) -> bool {
+/// Some node of a schema, given as JSON, is so.
+pub fn any(schema: &Value, is_so: &dyn Fn(&Map<String, Value>) -> bool) -> bool {
     let Some(fields) = schema.as_object() else { return false };
     is_so(fields) || below(fields).any(|(_, schema)| any(schema, is_so))
 }

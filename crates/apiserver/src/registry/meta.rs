@@ -8,8 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::handlers::options::DeleteOptions;
 
-pub const FOREGROUND: &str = "foregroundDeletion";
-pub const ORPHAN: &str = "orphan";
+pub use kinds::object_meta::{FOREGROUND, ORPHAN};
 
 /// A text field of `metadata`; empty when absent.
 pub fn text<'a>(object: &'a Value, field: &str) -> &'a str {

@@ -1,3 +1,5 @@
+use ::apiextensions::definition::{self, Strictness};
+use apimachinery::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
 
 use crate::table::Table;
@@ -47,7 +49,11 @@ fn new_definitions() {
         json!({"additionalPrinterColumns": [column]})
     };
     let fields = |count: usize| -> Value {
-        json!({"selectableFields": (0..count).map(|i| json!({"jsonPath": format!(".spec.f{i}")})).collect::<Vec<_>>()})
+        let names = || (0..count).map(|i| format!("f{i}"));
+        let properties: serde_json::Map<_, _> =
+            names().map(|name| (name, json!({"type": "string"}))).collect();
+        json!({"selectableFields": names().map(|name| json!({"jsonPath": format!(".spec.{name}")})).collect::<Vec<_>>(),
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}}}})
     };
     let webhook = |patch: Value| {
         let mut hook =
@@ -102,8 +108,22 @@ fn new_definitions() {
         (v1(fields(8)), &[]),
         (v1(fields(9)), &["spec.selectableFields: TooMany"]),
         (
-            v1(json!({"selectableFields": [{"jsonPath": ""}, {"jsonPath": ".metadata.name"}, {"jsonPath": ".a"}, {"jsonPath": ".a"}]})),
+            v1(json!({"selectableFields": [{"jsonPath": ""}, {"jsonPath": ".metadata.name"}, {"jsonPath": ".a"}, {"jsonPath": ".a"}],
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"a": {"type": "integer"}}}}})),
             &["spec.selectableFields[0].jsonPath: Required", "spec.selectableFields[1].jsonPath: Invalid", "spec.selectableFields[3].jsonPath: Duplicate"],
+        ),
+        (
+            two(json!({"schema": {"openAPIV3Schema": {"type": "object", "required": ["a"]}}, "selectableFields": [{"jsonPath": ".a"}]}),
+                json!({"storage": false, "selectableFields": [{"jsonPath": ".a"}]})),
+            &["spec.selectableFields: Invalid"],
+        ),
+        (
+            v1(json!({"schema": {"openAPIV3Schema": {"type": "object", "properties": {"a": {"type": "integer"}}, "x-kubernetes-validations": [{"rule": "self.a == 'x'"}]}}})),
+            &["spec.validation.openAPIV3Schema.x-kubernetes-validations[0].rule: Invalid"],
+        ),
+        (
+            two(json!({"schema": {"openAPIV3Schema": {"type": "string"}}}), json!({"storage": false, "schema": {"openAPIV3Schema": {"type": "object", "nullable": true}}})),
+            &["spec.versions[0].schema.openAPIV3Schema.type: Invalid", "spec.versions[1].schema.openAPIV3Schema.nullable: Forbidden"],
         ),
         (webhook(json!({})), &[]),
         (webhook(json!({"clientConfig": null})), &["spec.conversion.webhookClientConfig: Required"]),
@@ -147,12 +167,17 @@ fn changes() {
     check(&empty, &spec(json!({"group": "other.example.com"})), &["spec.group: Invalid"]);
     check(&empty, &named(json!({"plural": "others"})), &["spec.names.plural: Invalid"]);
     let bare = versions(&[version("v1", json!({"schema": null}))]);
-    check(&bare, &bare, &[]);
+    check(&bare, &bare, &["spec.versions[0].schema.openAPIV3Schema: Required"]);
+    let unserved = versions(&[version("v1", json!({"schema": null, "served": false}))]);
+    check(&unserved, &unserved, &[]);
     check(&empty, &bare, &["spec.versions[0].schema.openAPIV3Schema: Required"]);
     let preserving = spec(json!({"preserveUnknownFields": true}));
     check(&preserving, &preserving, &[]);
-    let many: Vec<Value> = (0..9).map(|i| json!({"jsonPath": format!(".spec.f{i}")})).collect();
-    let many = versions(&[version("v1", json!({"selectableFields": many}))]);
+    let fields: Vec<Value> = (0..9).map(|i| json!({"jsonPath": format!(".f{i}")})).collect();
+    let properties: serde_json::Map<_, _> =
+        (0..9).map(|i| (format!("f{i}"), json!({"type": "string"}))).collect();
+    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": properties}});
+    let many = versions(&[version("v1", json!({"selectableFields": fields, "schema": schema}))]);
     check(&many, &many, &[]);
     let hook = |bundle: &str| {
         spec(json!({"conversion": {"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
@@ -176,4 +201,74 @@ fn the_stored_version_is_noted() {
     made["spec"]["versions"][0]["name"] = json!("v2");
     (strategy.prepare_for_update)(&mut made, &old, "");
     assert_eq!(made["status"]["storedVersions"], json!(["v1", "v2"]));
+}
+
+/// Upstream's answers about whole schemas (v1.36, of the cases of its own tests): `asked` says what a definition from
+/// before a rule was made is asked for, in the order of [`Strictness`].
+#[test]
+fn schemas() {
+    let (mut wrong, mut count) = (String::new(), 0);
+    for line in include_str!("schemas.jsonl").lines() {
+        count += 1;
+        let line: Value = serde_json::from_str(line).unwrap();
+        let asked = |index: usize| line["asked"].get(index) != Some(&Value::Bool(false));
+        let strictness = Strictness {
+            structural: asked(0),
+            known_types: asked(1),
+            pruned_defaults: asked(2),
+            atomic_sets: asked(3),
+            keyed_maps: asked(4),
+            rule_costs: asked(5),
+        };
+        let mut errors = ErrorList::new();
+        let (path, has_status) = (Path::new(line["path"].as_str().unwrap()), line["status"] == true);
+        let (meta, check_meta) = (super::schemas::meta().unwrap(), crate::object_meta::validate_embedded);
+        definition::check(&line["schema"], has_status, strictness, meta, &check_meta, &path, &mut errors);
+        let mut told: Vec<String> = errors.iter().map(Error::to_string).collect();
+        let mut expected: Vec<&str> =
+            line["errors"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        told.sort();
+        expected.sort_unstable();
+        if told != expected {
+            let extra: Vec<_> = told.iter().filter(|it| !expected.contains(&&***it)).collect();
+            let missing: Vec<_> = expected.iter().filter(|it| !told.contains(&it.to_string())).collect();
+            wrong.push_str(&format!("{}\n  extra {extra:#?}\n  missing {missing:#?}\n", line["schema"]));
+        }
+    }
+    assert!(count > 50);
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Upstream's answers about whole definitions (v1.36, of the cases of its own tests), metadata aside.
+#[test]
+fn definitions() {
+    let strategy = crate::strategy("apiextensions.k8s.io", "CustomResourceDefinition");
+    let (mut wrong, mut count) = (String::new(), 0);
+    for line in include_str!("definitions.jsonl").lines() {
+        count += 1;
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        let (new, old) = (line["new"].take(), line["old"].take());
+        let mut errors = ErrorList::new();
+        match old.is_null() {
+            true => (strategy.validate)(&new, &mut errors),
+            false => (strategy.validate_update)(&new, &old, "", &mut errors),
+        }
+        // Upstream shows a list of versions as it holds it.
+        let cut = |text: &str| match text.split_once("Invalid value: [{") {
+            Some((start, rest)) => format!("{start}{}", rest.rsplit("]: ").next().unwrap_or_default()),
+            None => text.to_owned(),
+        };
+        let mut told: Vec<String> = errors.iter().map(|error| cut(&error.to_string())).collect();
+        let expected = line["errors"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let mut expected: Vec<String> = expected.map(cut).collect();
+        told.sort();
+        expected.sort_unstable();
+        if told != expected {
+            let extra: Vec<_> = told.iter().filter(|it| !expected.contains(it)).collect();
+            let missing: Vec<_> = expected.iter().filter(|it| !told.contains(it)).collect();
+            wrong.push_str(&format!("{new}\n{old}\n  extra {extra:#?}\n  missing {missing:#?}\n"));
+        }
+    }
+    assert!(count > 20);
+    assert!(wrong.is_empty(), "{wrong}");
 }
