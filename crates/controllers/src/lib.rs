@@ -31,6 +31,7 @@ mod service_pods;
 mod serviceaccount;
 mod servicecidrs;
 mod tainteviction;
+mod validatingadmissionpolicystatus;
 mod written;
 
 pub use error::{Error, Result};

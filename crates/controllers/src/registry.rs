@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::{
     clusterroleaggregation, deployment, endpoint, endpointslice, garbagecollector, namespace, nodeipam,
     nodelifecycle, podgc, replicaset, resourcequota, rootcacertpublisher, serviceaccount, servicecidrs,
-    tainteviction,
+    tainteviction, validatingadmissionpolicystatus,
 };
 
 /// A controller: upstream's name, upstream's older name, its service account in kube-system, and how it begins.
@@ -121,6 +121,12 @@ const ALL: &[Entry] = &[
         account: "root-ca-cert-publisher",
         start: rootcacertpublisher::start,
     },
+    Entry {
+        name: "validatingadmissionpolicy-status-controller",
+        alias: "validatingadmissionpolicy-status-controller",
+        account: "validatingadmissionpolicy-status-controller",
+        start: validatingadmissionpolicystatus::start,
+    },
 ];
 
 /// Upstream's other controllers, by both of their names: asking for one is no mistake, and starts nothing.
@@ -148,7 +154,6 @@ const UNBUILT: &[(&str, &str)] = &[
     ("token-cleaner-controller", "tokencleaner"),
     ("ttl-after-finished-controller", "ttl-after-finished"),
     ("ttl-controller", "ttl"),
-    ("validatingadmissionpolicy-status-controller", "validatingadmissionpolicy-status-controller"),
 ];
 
 /// What the controllers need to know. The values of [`Config::default`] are upstream's.
