@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::handlers::options::{DeleteOptions, WriteOptions};
+
 /// Who a request comes from, as the authenticator found out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserInfo {
@@ -244,6 +246,51 @@ pub struct AdmissionAttributes<'a> {
     /// The stored object, on update and delete.
     pub old: Option<&'a serde_json::Value>,
     pub dry_run: bool,
+    pub options: Options<'a>,
+}
+
+/// What the client asked besides, as policies and webhooks see it.
+#[derive(Clone, Copy, Debug)]
+pub enum Options<'a> {
+    Write(&'a WriteOptions),
+    Delete(&'a DeleteOptions),
+    /// A connection has none.
+    None,
+}
+
+impl<'a> From<&'a WriteOptions> for Options<'a> {
+    fn from(options: &'a WriteOptions) -> Self {
+        Options::Write(options)
+    }
+}
+
+impl<'a> From<&'a DeleteOptions> for Options<'a> {
+    fn from(options: &'a DeleteOptions) -> Self {
+        Options::Delete(options)
+    }
+}
+
+impl Options<'_> {
+    /// Nothing is to be stored.
+    pub fn dry_run(self) -> bool {
+        match self {
+            Options::Write(options) => options.dry_run,
+            Options::Delete(options) => options.dry_run,
+            Options::None => false,
+        }
+    }
+
+    /// `CreateOptions`, `UpdateOptions` (of a patch, too) or `DeleteOptions` of `meta.k8s.io/v1`; `Null` for none.
+    pub fn describe(self, operation: Operation) -> serde_json::Value {
+        match self {
+            Options::Write(options) => options.describe(match operation {
+                Operation::Create => "CreateOptions",
+                _ => "UpdateOptions",
+            }),
+            Options::Delete(options) => options.describe(),
+            Options::None => serde_json::Value::Null,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use apimachinery::{
 };
 use serde_json::Value;
 
-use crate::request::Operation;
+use crate::request::{AdmissionAttributes, Operation};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 /// What configures admission is itself never sent to what it configures: nobody could mend it any more.
@@ -48,7 +48,21 @@ pub struct Request<'a> {
     pub name: &'a str,
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// As it came.
+    pub fn of(a: &AdmissionAttributes<'a>) -> Self {
+        let this = Self {
+            operation: a.operation,
+            group: a.group,
+            version: a.version,
+            resource: a.resource,
+            subresource: a.subresource,
+            namespace: a.namespace,
+            name: a.name,
+        };
+        Self { namespace: if this.is_about_namespaces() { a.name } else { a.namespace }, ..this }
+    }
+
     fn is_about_namespaces(&self) -> bool {
         self.group.is_empty() && self.version == "v1" && self.resource == "namespaces"
     }

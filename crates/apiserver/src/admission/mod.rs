@@ -4,7 +4,7 @@
 //! (`pkg/kubeapiserver/options/plugins.go`): first every plugin may change the object, then every plugin looks at
 //! what has become of it. One file per plugin, with upstream's name. [`configuration`] is what can be set.
 //!
-//! [`policy`] holds the cluster owner's own rules. Not here yet: webhooks; their places in the list are marked.
+//! [`policy`] holds the cluster owner's own rules, [`webhook`] asks programs of users.
 
 pub mod always_pull_images;
 pub mod certificates;
@@ -28,11 +28,14 @@ pub mod pod_security;
 pub mod pod_topology_labels;
 pub mod policy;
 pub mod priority;
+pub mod reinvocation;
 pub mod resource_quota;
 pub mod runtime_class;
 pub mod service_account;
 pub mod storage_object_in_use_protection;
 pub mod taint_nodes_by_condition;
+pub mod version;
+pub mod webhook;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,8 +45,9 @@ use apimachinery::status::Status;
 use serde_json::Value;
 
 use crate::authorization;
+use self::reinvocation::Rounds;
 use crate::registry::generic::Scope;
-pub use crate::request::{AdmissionAttributes, Operation};
+pub use crate::request::{AdmissionAttributes, Operation, Options};
 
 /// Looks an object up by group, resource, namespace and name.
 type Find<'a, T> = &'a (dyn Fn(&str, &str, &str, &str) -> Option<T> + Send + Sync);
@@ -131,9 +135,10 @@ const PLUGINS: &[Plugin] = &[
     on("PodResizeValidator", None, Some(pod_resize_validator::validate)),
     // Remembers what it did: see `Chain::mutate_with`.
     on(policy::mutating::NAME, None, None),
-    // MutatingAdmissionWebhook
+    // Waits: see `webhook::mutate` and `webhook::validate`.
+    on(webhook::MUTATING, None, None),
     on(policy::validating::NAME, None, Some(policy::validating::validate)),
-    // ValidatingAdmissionWebhook
+    on(webhook::VALIDATING, None, None),
     // Writes, and therefore waits: see `Chain::charge`.
     on(resource_quota::NAME, None, None),
     off(
@@ -148,17 +153,6 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     PLUGINS.iter().map(|plugin| plugin.name)
 }
 
-/// What the plugins of a request remember, in case the chain is gone through again because something in it changed
-/// the object.
-#[derive(Default)]
-pub struct Reinvocation {
-    /// It is the second time.
-    pub again: bool,
-    /// Something wants there to be a second time.
-    pub wanted: bool,
-    pub policies: policy::mutating::Invoked,
-}
-
 /// The plugins that are on, and how they are set.
 pub struct Chain {
     plugins: Vec<&'static Plugin>,
@@ -167,6 +161,7 @@ pub struct Chain {
     /// Whether policies may change objects.
     mutating_policies: bool,
     pub policies: policy::Policies,
+    webhooks: webhook::Webhooks,
 }
 
 impl Chain {
@@ -179,11 +174,17 @@ impl Chain {
         let has = |name: &str| plugins.iter().any(|plugin| plugin.name == name);
         let ledger = has(resource_quota::NAME).then(resource_quota::Ledger::default);
         let mutating_policies = has(policy::mutating::NAME);
-        Self { plugins, configuration, ledger, mutating_policies, policies: policy::Policies::default() }
+        let webhooks = webhook::Webhooks::new(has(webhook::MUTATING), has(webhook::VALIDATING));
+        let policies = policy::Policies::default();
+        Self { plugins, configuration, ledger, mutating_policies, policies, webhooks }
     }
 
     pub fn configuration(&self) -> &configuration::Configuration {
         &self.configuration
+    }
+
+    pub(crate) fn webhooks(&self) -> &webhook::Webhooks {
+        &self.webhooks
     }
 
     /// Lets every plugin at the object, in order, policies last; the first refusal ends it.
@@ -192,14 +193,12 @@ impl Chain {
         view: &View<'_>,
         a: &AdmissionAttributes<'_>,
         object: &mut Value,
-        reinvocation: &mut Reinvocation,
+        rounds: &mut Rounds,
     ) -> Result<(), Status> {
         let mut steps = self.plugins.iter().filter_map(|plugin| plugin.mutate);
         steps.try_for_each(|mutate| mutate(view, a, object))?;
         if self.mutating_policies {
-            let again = reinvocation.again;
-            reinvocation.wanted |=
-                policy::mutating::mutate(view, a, object, again, &mut reinvocation.policies)?;
+            policy::mutating::mutate(view, a, object, rounds)?;
         }
         Ok(())
     }

@@ -120,10 +120,11 @@ fn run_in(
         name: words.get(3).copied().unwrap_or_default(),
         old,
         dry_run: false,
+        options: Options::None,
     };
     let mut warnings = Vec::new();
     let done = with_view(&mut warnings, chain.configuration(), |view| {
-        chain.mutate_with(view, &a, object, &mut Reinvocation::default())?;
+        chain.mutate_with(view, &a, object, &mut Rounds::default())?;
         chain.validate_with(view, &a, object)
     });
     (done, warnings)
@@ -537,6 +538,7 @@ fn node_restriction() {
                 name: "two",
                 old: None,
                 dry_run: false,
+                options: Options::None,
             };
             let configuration = configuration::Configuration::default();
             with_view(&mut Vec::new(), &configuration, |view| {

@@ -4,6 +4,7 @@
 //! process) is read when somebody asks.
 
 pub mod process;
+pub mod webhooks;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -138,6 +139,7 @@ pub struct Metrics {
     authorizations: [Counter; 2],
     store: StoreTimes,
     pub policies: crate::admission::policy::metrics::Metrics,
+    pub webhooks: webhooks::Webhooks,
     mutating: Gauge,
     read_only: Gauge,
     known: RwLock<HashMap<u64, Arc<Counters>>>,
@@ -239,6 +241,7 @@ impl Default for Metrics {
         store.register(&mut registry);
         let policies = crate::admission::policy::metrics::Metrics::default();
         policies.register(&mut registry);
+        let webhooks = webhooks::Webhooks::register(&mut registry);
         let in_flight = Family::<Labels, Gauge>::default();
         registry.register(
             "apiserver_current_inflight_requests",
@@ -262,6 +265,7 @@ impl Default for Metrics {
             authorizations,
             store,
             policies,
+            webhooks,
             mutating,
             read_only,
             known: RwLock::default(),
@@ -536,6 +540,7 @@ pub fn handle(
         return Some(response::text(500, "encoding metrics failed"));
     }
     let mut out = classic(&text);
+    server.metrics.webhooks.write(&mut out);
     stored(server, &mut out);
     let _ = writeln!(
         out,

@@ -9,6 +9,7 @@
 pub mod backend;
 pub mod location;
 pub mod rewrite;
+pub mod service;
 pub mod target;
 
 pub use backend::{Backend, Route};

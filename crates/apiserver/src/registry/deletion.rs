@@ -8,7 +8,11 @@ use super::{
     generic::{Outcome, RACES, Scope},
     hooks, meta, strategy,
 };
-use crate::{handlers::options::DeleteOptions, request::Operation, storage};
+use crate::{
+    handlers::options::DeleteOptions,
+    request::{Operation, Options},
+    storage,
+};
 
 /// What a deletion comes to.
 pub enum Deletion {
@@ -40,7 +44,7 @@ impl Scope<'_> {
         let mut options = options.clone();
         for _ in 0..RACES {
             let Some(kv) = self.server.storage.store().get(&key) else { return Err(self.not_found()) };
-            let old = self.server.storage.decode(self.resource, &kv)?;
+            let old = self.decode(&kv).await?;
             meta::preconditions(
                 &old,
                 &self.resource.group,
@@ -49,7 +53,7 @@ impl Scope<'_> {
                 options.resource_version.as_deref(),
             )?;
             if asks {
-                self.check_deletion(&old, options.dry_run).await?;
+                self.check_deletion(&old, (&options).into()).await?;
             }
             let plan = self.plan_deletion(&old, &mut options, hooks);
             let marked = match plan {
@@ -61,7 +65,7 @@ impl Scope<'_> {
             let (mut last, mut revision, mut kv_now) = (old, kv.mod_revision, None);
             if let Some((mut object, remove)) = marked {
                 if !options.dry_run {
-                    let value = storage::encode(self.resource, &mut object)?;
+                    let value = self.server.encode(self.resource, &mut object).await?;
                     match self.server.storage.put(self.resource, key.clone(), value, revision).await? {
                         Ok(kv) => {
                             revision = kv.mod_revision;
@@ -73,7 +77,10 @@ impl Scope<'_> {
                 last = object;
                 meta::set(&mut last, "resourceVersion", Some(revision.to_string().into()));
                 if !remove {
-                    let outcome = kv_now.map_or_else(|| Outcome::Object(last), Outcome::Stored);
+                    let outcome = match kv_now {
+                        Some(kv) => self.stored(kv).await?,
+                        None => Outcome::Object(last),
+                    };
                     return Ok((outcome, false));
                 }
                 // The version that the client knew is the one before our own mark.
@@ -98,9 +105,9 @@ impl Scope<'_> {
     }
 
     /// Both kinds of admission see a deletion with the old object and no new one.
-    async fn check_deletion(&self, old: &Value, dry_run: bool) -> Result<(), Status> {
-        self.admit(Operation::Delete, &mut Value::Null, Some(old), dry_run).await?;
-        self.check(Operation::Delete, &Value::Null, Some(old), dry_run).await
+    async fn check_deletion(&self, old: &Value, options: Options<'_>) -> Result<(), Status> {
+        self.admit(Operation::Delete, &mut Value::Null, Some(old), options).await?;
+        self.check(Operation::Delete, &Value::Null, Some(old), options).await
     }
 
     fn plan_deletion(&self, old: &Value, options: &mut DeleteOptions, hooks: &super::Hooks) -> Deletion {

@@ -19,9 +19,9 @@ use serde_json::Value;
 
 use super::{hooks, meta, strategy};
 use crate::{
-    admission, conversion,
+    admission, conversion, custom,
     handlers::options::WriteOptions,
-    request::{AdmissionAttributes, Operation, UserInfo},
+    request::{AdmissionAttributes, Operation, Options, UserInfo},
     server::ApiServer,
     storage,
 };
@@ -112,7 +112,7 @@ impl Scope<'_> {
         &'b self,
         operation: Operation,
         old: Option<&'b Value>,
-        dry_run: bool,
+        options: Options<'b>,
     ) -> AdmissionAttributes<'b> {
         AdmissionAttributes {
             operation,
@@ -125,7 +125,8 @@ impl Scope<'_> {
             namespace: self.namespace,
             name: self.name,
             old,
-            dry_run,
+            dry_run: options.dry_run(),
+            options,
         }
     }
 
@@ -135,23 +136,23 @@ impl Scope<'_> {
         operation: Operation,
         object: &mut Value,
         old: Option<&Value>,
-        dry_run: bool,
+        options: Options<'_>,
     ) -> Result<(), Status> {
-        let attributes = self.attributes(operation, old, dry_run);
+        let attributes = self.attributes(operation, old, options);
         for _ in 0..ACCOUNT_WAITS {
             if !self.view(|view| admission::service_account::is_early(view, &attributes, object)) {
                 break;
             }
             tokio::time::sleep(ACCOUNT_WAIT).await;
         }
-        let mut reinvocation = admission::Reinvocation::default();
+        let mut rounds = admission::reinvocation::Rounds::default();
         loop {
             let chain = &self.server.admission;
-            self.view(|view| chain.mutate_with(view, &attributes, object, &mut reinvocation))?;
-            if reinvocation.again || !reinvocation.wanted {
+            self.view(|view| chain.mutate_with(view, &attributes, object, &mut rounds))?;
+            admission::webhook::mutate(self, &attributes, object, &mut rounds).await?;
+            if !rounds.begin_second() {
                 return Ok(());
             }
-            reinvocation.again = true;
         }
     }
 
@@ -161,15 +162,25 @@ impl Scope<'_> {
         operation: Operation,
         object: &Value,
         old: Option<&Value>,
-        dry_run: bool,
+        options: Options<'_>,
     ) -> Result<(), Status> {
         let attributes = AdmissionAttributes {
             name: if self.name.is_empty() { meta::name(object) } else { self.name },
-            ..self.attributes(operation, old, dry_run)
+            ..self.attributes(operation, old, options)
         };
         self.view(|view| self.server.admission.validate_with(view, &attributes, object))?;
-        // Webhooks and policies that only look are asked here.
+        admission::webhook::validate(self, &attributes, object).await?;
         self.server.admission.charge(self, &attributes, object).await
+    }
+
+    /// The other versions, and the other groups' names, of what the request is about.
+    pub fn equivalents(&self) -> Vec<admission::matching::Equivalent> {
+        let (of, subresource) = (self.resource, self.subresource);
+        if custom::of(of).is_some() {
+            let all = self.server.catalog.all();
+            return admission::matching::equivalents(all.iter().map(|r| &**r), of, subresource);
+        }
+        admission::matching::equivalents(self.server.served.iter(), of, subresource)
     }
 
     /// What admission may look at.
@@ -177,11 +188,16 @@ impl Scope<'_> {
         let stored = |group: &str, plural: &str| {
             api::resources().iter().find(|r| r.group == group && r.plural == plural && r.storage.is_some())
         };
+        // Owners and parameters may be custom objects.
+        let any = |group: &str, plural: &str| {
+            let found = stored(group, plural).map(ResourceRef::from);
+            found.or_else(|| self.server.catalog.preferred(group, plural))
+        };
         let storage = &self.server.storage;
         let pods = stored("", "pods");
         look(&admission::View {
             get: &|group, plural, namespace, name| {
-                storage.read(stored(group, plural)?, namespace, name).ok().flatten()
+                storage.read(&*any(group, plural)?, namespace, name).ok().flatten()
             },
             kept: &|group, plural, namespace, name| storage.kept(stored(group, plural)?, namespace, name),
             list: &|group, plural, namespace| {
@@ -202,9 +218,7 @@ impl Scope<'_> {
                 kind: &|group, version, kind| {
                     api::resources().by_kind(group, version, kind).map(ResourceRef::from)
                 },
-                equivalents: &|| {
-                    admission::matching::equivalents(self.server.served.iter(), self.resource, self.subresource)
-                },
+                equivalents: &|| self.equivalents(),
                 decide: &|user, attributes| self.server.authorizer.decide(user, attributes),
                 annotate: &|key, value| {
                     tracing::debug!(target: "apiserver::audit", key, value, "an annotation by admission");
@@ -230,6 +244,11 @@ impl Scope<'_> {
         options: &WriteOptions,
         owners: Owners,
     ) -> Result<Outcome, Status> {
+        if custom::of(self.resource).is_some_and(|custom| custom.definition.terminating) {
+            let (group, plural) = (&self.resource.group, &self.resource.plural);
+            let why = "create not allowed while custom resource definition is terminating";
+            return Err(Status::forbidden(group, plural, meta::name(&object), why));
+        }
         meta::wipe_system_fields(&mut object);
         let namespace = if self.resource.namespaced { self.namespace } else { "" };
         meta::match_namespace(&mut object, namespace)?;
@@ -239,7 +258,7 @@ impl Scope<'_> {
             self.manage_fields(None, &mut object, options);
         }
         strategy::prepare_for_create(self.resource, &mut object, &self.now())?;
-        self.admit(Operation::Create, &mut object, None, options.dry_run).await?;
+        self.admit(Operation::Create, &mut object, None, options.into()).await?;
         self.deduplicate_owners(&mut object, true);
         let generates = meta::name(&object).is_empty() && !meta::text(&object, "generateName").is_empty();
         let mut attempts = if generates { NAME_ATTEMPTS } else { 1 };
@@ -296,7 +315,7 @@ impl Scope<'_> {
             return Err(self.invalid(meta::name(&object), &errors));
         }
         strategy::warnings(self.resource, self.subresource, &object, None, self.warnings);
-        self.check(Operation::Create, &object, None, options.dry_run).await?;
+        self.check(Operation::Create, &object, None, options.into()).await?;
         if meta::text(&object, "resourceVersion").parse().is_ok_and(|version: u64| version != 0) {
             // Upstream's store refuses it with a plain error.
             let why = "resourceVersion should not be set on objects to be created";
@@ -326,13 +345,13 @@ impl Scope<'_> {
         let beside = reservation.as_ref().map(|r| (hooks.beside_write)(self, &object, r)).transpose()?;
         let beside = beside.unwrap_or_default();
         let needs = !beside.create.is_empty();
-        let value = storage::encode(self.resource, &mut object)?;
+        let value = self.server.encode(self.resource, &mut object).await?;
         match self.server.storage.put_with(self.resource, key, value, 0, beside).await? {
             Ok(kv) => {
                 if let Some(reservation) = reservation {
                     reservation.commit();
                 }
-                Ok(Some(Outcome::Stored(kv)))
+                Ok(Some(self.stored(kv).await?))
             }
             Err(None) if needs => Ok(None),
             Err(existing) => Err(exists(existing.as_ref())),
@@ -381,7 +400,7 @@ impl Scope<'_> {
                     done => return done.map(|outcome| (outcome, true)),
                 }
             };
-            let old = self.server.storage.decode(self.resource, &kv)?;
+            let old = self.decode(&kv).await?;
             let new = change(Some(&old))?;
             if let Some(outcome) = self.replace(&key, &kv, old, new, options, owners).await? {
                 return Ok((outcome, false));
@@ -396,7 +415,7 @@ impl Scope<'_> {
         let key = storage::key(self.resource, self.namespace, self.name)?;
         for _ in 0..RACES {
             let Some(kv) = self.server.storage.store().get(&key) else { return Err(self.not_found()) };
-            let old = self.server.storage.decode(self.resource, &kv)?;
+            let old = self.decode(&kv).await?;
             let mut new = change(Some(&old))?;
             // Upstream writes a status through its own client, and a binding past all that.
             if self.subresource == "status" {
@@ -406,7 +425,7 @@ impl Scope<'_> {
             if dry_run {
                 return Ok(());
             }
-            let value = storage::encode(self.resource, &mut new)?;
+            let value = self.server.encode(self.resource, &mut new).await?;
             if self.server.storage.put(self.resource, key.clone(), value, kv.mod_revision).await?.is_ok() {
                 return Ok(());
             }
@@ -450,7 +469,7 @@ impl Scope<'_> {
             self.manage_fields(Some(&old), &mut new, options);
         }
         self.prepare_update(&mut new, &old);
-        self.admit(Operation::Update, &mut new, Some(&old), options.dry_run).await?;
+        self.admit(Operation::Update, &mut new, Some(&old), options.into()).await?;
         self.deduplicate_owners(&mut new, true);
         conversion::agree(&self.resource.group, &self.resource.kind, &mut new);
         let hooks = hooks(self.resource);
@@ -460,7 +479,7 @@ impl Scope<'_> {
         };
         self.prepare_update(&mut new, &old);
         let mut errors = (hooks.faults)(self, &new, Some(&old));
-        errors.extend(strategy::validate_update(self.resource, self.subresource, &new, &old));
+        errors.extend(strategy::validate_update(self.resource, self.subresource, &new, &old, self.warnings));
         if !errors.is_empty() {
             return Err(self.invalid(meta::name(&new), &errors));
         }
@@ -468,7 +487,7 @@ impl Scope<'_> {
         if managed_fields::equal_but_for_times(&new, &old) {
             new["metadata"]["managedFields"] = old["metadata"]["managedFields"].clone();
         }
-        self.check(Operation::Update, &new, Some(&old), options.dry_run).await?;
+        self.check(Operation::Update, &new, Some(&old), options.into()).await?;
         if meta::deletes_itself(&new, &old) && (hooks.may_delete_on_update)(&new) {
             if !options.dry_run {
                 let beside = (hooks.beside_delete)(&old);
@@ -484,14 +503,17 @@ impl Scope<'_> {
         if options.dry_run {
             return Ok(Some(Outcome::Object(new)));
         }
-        let value = storage::encode(self.resource, &mut new)?;
+        let value = self.server.encode(self.resource, &mut new).await?;
         if value == kv.value {
             // Nothing changed: no new revision.
             if let Some(reservation) = reservation {
                 reservation.commit();
             }
             let unchanged = self.server.storage.store().get(key);
-            return Ok(unchanged.filter(|now| now.mod_revision == kv.mod_revision).map(Outcome::Stored));
+            return match unchanged.filter(|now| now.mod_revision == kv.mod_revision) {
+                Some(kv) => Ok(Some(self.stored(kv).await?)),
+                None => Ok(None),
+            };
         }
         let beside = reservation.as_ref().map(|r| (hooks.beside_write)(self, &new, r)).transpose()?;
         let beside = beside.unwrap_or_default();
@@ -501,10 +523,21 @@ impl Scope<'_> {
                 if let Some(reservation) = reservation {
                     reservation.commit();
                 }
-                Ok(Some(Outcome::Stored(kv)))
+                Ok(Some(self.stored(kv).await?))
             }
             Err(_) => Ok(None),
         }
+    }
+
+    /// A stored object, in the resource's version.
+    pub(super) async fn decode(&self, kv: &Arc<KeyValue>) -> Result<Value, Status> {
+        let kv = self.server.in_version(self.resource, kv.clone()).await?;
+        self.server.storage.decode(self.resource, &kv)
+    }
+
+    /// What was stored, to be shown in the resource's version.
+    pub(super) async fn stored(&self, kv: Arc<KeyValue>) -> Result<Outcome, Status> {
+        self.server.in_version(self.resource, kv).await.map(Outcome::Stored)
     }
 
     /// An object that carries a uid is meant for that very object.

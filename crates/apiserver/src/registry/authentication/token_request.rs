@@ -31,7 +31,7 @@ pub async fn token_request(
     let Some(issuer) = &server.issuer else {
         return Err(Status::method_not_supported("", "serviceaccounts", "create"));
     };
-    scope.admit(Operation::Create, &mut object, None, options.dry_run).await?;
+    scope.admit(Operation::Create, &mut object, None, options.into()).await?;
     for (key, own, word) in [("name", scope.name, "name"), ("namespace", scope.namespace, "namespace")] {
         let given = meta::text(&object, key);
         if !given.is_empty() && given != own {
@@ -73,7 +73,7 @@ pub async fn token_request(
         scope.warnings.add(format!("requested expiration of {asked} seconds shortened to {seconds} seconds"));
         spec["expirationSeconds"] = seconds.into();
     }
-    scope.check(Operation::Create, &object, None, options.dry_run).await?;
+    scope.check(Operation::Create, &object, None, options.into()).await?;
 
     let bound = bound(scope, &object["spec"]["boundObjectRef"])?;
     let audiences: Vec<String> = object["spec"]["audiences"]

@@ -36,8 +36,9 @@ pub async fn evict(scope: &Scope<'_>, mut eviction: Value, options: &WriteOption
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let delete = delete_options(scope, &eviction, options)?;
-    scope.admit(Operation::Create, &mut eviction, None, delete.dry_run).await?;
-    scope.check(Operation::Create, &eviction, None, delete.dry_run).await?;
+    let asked = WriteOptions { dry_run: delete.dry_run, ..options.clone() };
+    scope.admit(Operation::Create, &mut eviction, None, (&asked).into()).await?;
+    scope.check(Operation::Create, &eviction, None, (&asked).into()).await?;
     let success =
         json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     let mut attempts = ATTEMPTS;

@@ -36,12 +36,12 @@ pub async fn bind(scope: &Scope<'_>, binding: Value, options: &WriteOptions) -> 
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
     let mut binding = binding;
-    scope.admit(Operation::Create, &mut binding, None, options.dry_run).await?;
+    scope.admit(Operation::Create, &mut binding, None, options.into()).await?;
     let faults = validate(&binding);
     if let Some(text) = field::aggregate(&faults) {
         return Err(Status::failure(500, "", text));
     }
-    scope.check(Operation::Create, &binding, None, options.dry_run).await?;
+    scope.check(Operation::Create, &binding, None, options.into()).await?;
     let pods = api::resource("", "v1", "pods").ok_or_else(|| Status::internal("pods are not served"))?;
     let pod_scope = Scope { resource: pods, subresource: "binding", kind: "Pod", name: &name, ..*scope };
     let now = scope.server.clock.now();
