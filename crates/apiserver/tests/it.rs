@@ -2,19 +2,25 @@
 
 mod access;
 mod admission;
+mod aggregator;
 mod apply;
 mod bad_input;
 mod bootstrap;
 mod crud;
+mod custom;
 mod delete;
 mod discovery;
+mod hooks;
 mod kubectl;
 mod list;
+mod metrics_api;
 mod pods;
+mod policies;
 mod services;
 mod streaming;
 mod table;
 mod tls;
 mod walk;
 mod watch;
+mod webhooks;
 mod world;

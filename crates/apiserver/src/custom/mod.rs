@@ -9,7 +9,8 @@
 mod catalog;
 mod columns;
 mod compiled;
-pub(crate) mod controller;
+pub mod controller;
+mod conversion;
 mod definition;
 mod object;
 mod scale;
@@ -21,6 +22,7 @@ use apimachinery::schema::{Name, Resource, Schema, TypeId};
 pub use self::{
     catalog::Catalog,
     compiled::Compiled,
+    conversion::needs_webhook,
     definition::{Definition, Version},
     object::write,
 };

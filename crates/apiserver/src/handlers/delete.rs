@@ -39,7 +39,7 @@ pub(super) async fn delete_collection(call: &Call<'_>, body: Body) -> Result<Res
     let options = options(call, body).await?;
     warn_of_orphans(call, &options);
     let name = wanted.fields.requires_exact_match("metadata.name").map(str::to_owned);
-    let found = call.server.storage.list(call.resource, call.namespace(), name.as_deref(), &wanted).await?;
+    let found = list::find(call, name.as_deref(), &wanted).await?;
     let mut running = FuturesUnordered::new();
     for kv in &found.items {
         if running.len() == AT_ONCE

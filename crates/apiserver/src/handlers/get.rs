@@ -6,7 +6,7 @@ use http::Response;
 use super::Call;
 use crate::{negotiation, server::Body};
 
-pub(super) fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
+pub(super) async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let output = negotiation::output(&call.headers, call.query)?;
     if let Some(version) = call.query.get("resourceVersion").filter(|v| !matches!(*v, "" | "0")) {
         let newest = call.server.storage.store().revision().unsigned_abs();
@@ -19,5 +19,6 @@ pub(super) fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
     }
     let kv = call.server.storage.get(call.resource, call.namespace(), &call.info.name)?;
     let kv = kv.ok_or_else(|| call.not_found())?;
+    let kv = call.server.in_version(call.resource, kv).await?;
     call.respond_stored(200, &kv, output)
 }

@@ -41,8 +41,31 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
     options.select_name(&call.info.name)?;
     let name = options.fields.requires_exact_match("metadata.name").map(str::to_owned);
     let shape = Shape::new(call, output)?;
-    let found = call.server.storage.list(call.resource, call.namespace(), name.as_deref(), &options).await?;
+    let found = find(call, name.as_deref(), &options).await?;
     respond(call, shape, output, found)
+}
+
+/// The objects of a list, in the resource's version.
+pub(super) async fn find(
+    call: &Call<'_>,
+    name: Option<&str>,
+    options: &ListOptions,
+) -> Result<Listing, Status> {
+    let storage = &call.server.storage;
+    if !custom::needs_webhook(call.resource) {
+        return storage.list(call.resource, call.namespace(), name, options).await;
+    }
+    // Fields are those of the converted objects, so they are looked at behind the conversion; a list by fields comes
+    // in one piece.
+    let mut wanted = options.clone();
+    let fields = std::mem::take(&mut wanted.fields);
+    if !fields.is_empty() {
+        wanted.limit = 0;
+    }
+    let mut found = storage.list(call.resource, call.namespace(), name, &wanted).await?;
+    found.items = call.server.all_in_version(call.resource, found.items).await?;
+    found.items.retain(|kv| storage.matches_fields(call.resource, kv, &fields));
+    Ok(found)
 }
 
 /// What was found, in the form that was asked for.

@@ -11,6 +11,7 @@ pub mod options;
 mod patch;
 mod proxied;
 mod respond;
+mod source;
 mod subresource;
 mod table;
 mod transform;
@@ -150,9 +151,9 @@ pub(crate) async fn resource(
         return connect::connect(&call, Request::from_parts(parts, body)).await;
     }
     let mut response = match (&*info.verb, &*info.subresource) {
-        ("get", "scale") => subresource::get_scale(&call),
+        ("get", "scale") => subresource::get_scale(&call).await,
         ("get", _) if resource.storage.is_none() => Err(call.not_found()),
-        ("get", _) => get::get(&call),
+        ("get", _) => get::get(&call).await,
         // Nothing of it is stored, so there is nothing to show (ComponentStatus).
         ("list", "") if resource.storage.is_none() => list::empty(&call),
         ("list", "") => list::list(&call).await,

@@ -22,10 +22,11 @@ pub(super) async fn create(call: &Call<'_>, body: Body) -> Result<Response<Body>
     call.respond_value(201, answer, output)
 }
 
-pub(super) fn get_scale(call: &Call<'_>) -> Result<Response<Body>, Status> {
+pub(super) async fn get_scale(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let output = negotiation::output(&call.headers, call.query)?;
-    let object = call.server.storage.read(call.resource, call.namespace(), &call.info.name)?;
-    let object = object.ok_or_else(|| call.not_found())?;
+    let kv = call.server.storage.get(call.resource, call.namespace(), &call.info.name)?;
+    let kv = call.server.in_version(call.resource, kv.ok_or_else(|| call.not_found())?).await?;
+    let object = call.server.storage.decode(call.resource, &kv)?;
     call.respond_value(200, scale::of(call.resource, &object)?, output)
 }
 

@@ -11,8 +11,7 @@ use std::{
 
 use apimachinery::status::Status;
 use bytes::Bytes;
-use etcd::{KeyValue, Watch, WatchStream};
-use futures::Stream;
+use etcd::{KeyValue, Watch};
 use http::Response;
 use http_body::Frame;
 use http_body_util::BodyExt;
@@ -20,7 +19,12 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::{Call, frames::View, options::ListOptions};
+use super::{
+    Call,
+    frames::View,
+    options::ListOptions,
+    source::{Fault, Source},
+};
 use crate::{
     negotiation::{self, Format},
     registry::strategy,
@@ -63,7 +67,7 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
         } else {
             let found = store.range(&etcd::Range::new(keys.clone())).map_err(|e| storage::store_error(&e))?;
             start = found.revision;
-            initial = found.kvs;
+            initial = call.server.all_in_version(call.resource, found.kvs).await?;
             initial_end = options.allow_bookmarks;
         }
     } else if from == 0 {
@@ -81,7 +85,10 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
         out,
         initial: initial.into_iter(),
         initial_end,
-        stream: (!ended).then(|| store.watch(Watch::new(keys).start_revision(start + 1))),
+        stream: (!ended).then(|| {
+            let stream = store.watch(Watch::new(keys).start_revision(start + 1));
+            Source::new(call.server, call.resource, stream)
+        }),
         start,
         sent: start,
         idle: Idle::new(lifetime, options.allow_bookmarks, call.server.shutdown.clone()),
@@ -212,7 +219,7 @@ struct WatchBody {
     /// The end of the state is to be told.
     initial_end: bool,
     /// `None`: over, once everything before is sent.
-    stream: Option<WatchStream>,
+    stream: Option<Source>,
     start: i64,
     /// The newest version that the client knows of.
     sent: i64,
@@ -305,16 +312,17 @@ impl WatchBody {
     /// Pending when nothing is there and `out` is empty.
     fn follow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(stream) = &mut self.stream {
-            match Pin::new(stream).poll_next(cx) {
+            match stream.poll_next(cx) {
                 Poll::Ready(Some(Ok(batch))) => self.take(&batch),
-                Poll::Ready(Some(Err(etcd::Error::Compacted { compact_revision }))) => {
+                Poll::Ready(Some(Err(Fault::Conversion(status)))) => self.fail(&status),
+                Poll::Ready(Some(Err(Fault::Store(etcd::Error::Compacted { compact_revision })))) => {
                     self.fail(&too_old(self.sent, compact_revision));
                 }
-                Poll::Ready(Some(Err(etcd::Error::Stopped)) | None) => self.stream = None,
-                Poll::Ready(Some(Err(error))) => self.fail(&storage::store_error(&error)),
+                Poll::Ready(Some(Err(Fault::Store(etcd::Error::Stopped))) | None) => self.stream = None,
+                Poll::Ready(Some(Err(Fault::Store(error)))) => self.fail(&storage::store_error(&error)),
                 Poll::Pending => return Poll::Pending,
             }
-            let more = self.stream.as_ref().is_some_and(WatchStream::has_more);
+            let more = self.stream.as_ref().is_some_and(Source::has_more);
             if !self.out.is_empty() && (!more || self.out.length() >= CHUNK) {
                 break;
             }

@@ -151,6 +151,8 @@ enum Kept {
     Json(u64, Frame),
     Other(Form, Bytes),
     Row(Arc<Row>),
+    /// In the version of the record with this tag, as its webhook has made it.
+    Converted(u64, Arc<KeyValue>),
 }
 
 impl Kept {
@@ -159,6 +161,7 @@ impl Kept {
             Self::Json(_, frame) => frame.size(),
             Self::Other(_, bytes) => bytes.len(),
             Self::Row(row) => row.text.len() + size_of::<Row>(),
+            Self::Converted(_, kv) => kv.value.len() + size_of::<KeyValue>(),
         }
     }
 }
@@ -245,6 +248,21 @@ impl Encodings {
             _ => None,
         };
         self.find_or(kv, find, || make().map(|bytes| (Kept::Other(form, bytes.clone()), bytes)))
+    }
+
+    /// What a webhook has made of a key-value.
+    pub fn converted(&self, kv: &KeyValue, tag: u64) -> Option<Arc<KeyValue>> {
+        let cell = kv.derived.get::<Cell>()?;
+        let kept = lock(&cell.kept);
+        kept.iter().find_map(|kept| match kept {
+            Kept::Converted(of, kv) if *of == tag => Some(kv.clone()),
+            _ => None,
+        })
+    }
+
+    /// Keeps it for the next reader.
+    pub fn keep_converted(self: &Arc<Self>, kv: &KeyValue, tag: u64, converted: Arc<KeyValue>) {
+        self.add(&self.cell(kv), Kept::Converted(tag, converted));
     }
 
     /// The kept row.

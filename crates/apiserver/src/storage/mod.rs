@@ -302,6 +302,15 @@ impl Storage {
         Ok(splice::frame(event, &object).into())
     }
 
+    /// What a webhook has made of a stored object for the record with this tag, if it is kept.
+    pub fn converted(&self, kv: &KeyValue, tag: u64) -> Option<Arc<KeyValue>> {
+        self.encodings.converted(kv, tag)
+    }
+
+    pub fn keep_converted(&self, kv: &KeyValue, tag: u64, converted: Arc<KeyValue>) {
+        self.encodings.keep_converted(kv, tag, converted);
+    }
+
     /// The object's row of a table, if it is kept.
     pub fn row(&self, resource: &Resource, kv: &KeyValue) -> Option<Arc<Row>> {
         let plain = resource.storage.as_ref().is_some_and(|stored| is_plain(resource, stored));
