@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::check::Fit;
 use super::plan::{Plan, Walk};
 use super::set::{FieldSet, write_key};
-use super::text::{Children, Cut, ROOT, Tree, cuts, escape, escaped};
+use super::text::{Children, Cut, ROOT, Tree, cuts, escaped};
 use crate::schema::{List, ListType, Schema, Shape, TypeId};
 
 /// Whether `object` fits its type and `recorded` is the set of its fields, without the trees of `reset` and the
@@ -125,8 +125,8 @@ impl<'a, 't> Compare<'a, 't> {
         without: Without<'_>,
         known: &mut Option<Children<'_, '_>>,
     ) -> Option<usize> {
-        escape(&self.text, &mut self.name);
-        let node = known.as_mut().and_then(|known| known.find(escaped(&self.name)));
+        let name = escaped(&self.text, &mut self.name);
+        let node = known.as_mut().and_then(|known| known.find(name));
         let whole = matches!(plan, Plan::Leaf | Plan::Scalar(_));
         if whole && shape.is_some_and(|shape| !self.fit.shape(shape, value)) {
             return None;

@@ -134,7 +134,7 @@ pub(super) struct Children<'x, 't> {
 }
 
 /// So many are looked through.
-const FEW: usize = 12;
+const FEW: usize = 64;
 
 impl<'x, 't> Children<'x, 't> {
     pub fn of(tree: &'x Tree<'t>, at: usize) -> Children<'x, 't> {
@@ -155,7 +155,13 @@ impl<'x, 't> Children<'x, 't> {
         let found = if self.at < self.end && tree.name(self.at) == name {
             self.at
         } else if self.count <= FEW {
-            tree.children(self.first - 1).find(|child| tree.name(*child) == name)?
+            // onwards, then from the front: most lists are nearly in order
+            let onwards = |at: usize, end: usize| {
+                let step = |at: &usize| Some(tree.next(*at));
+                std::iter::successors(Some(at), step).take_while(move |at| *at < end)
+            };
+            let mut all = onwards(self.at, self.end).chain(onwards(self.first, self.at));
+            all.find(|child| tree.name(*child) == name)?
         } else {
             if self.sorted.is_empty() {
                 self.sorted.extend(tree.children(self.first - 1));
@@ -169,15 +175,14 @@ impl<'x, 't> Children<'x, 't> {
     }
 }
 
-/// The name of an element as it stands in a text, from its plain form.
-pub(super) fn escape(plain: &str, out: &mut Vec<u8>) {
-    out.clear();
-    write_string(plain, out);
-}
-
-/// What [`escape`] has written, without the quotes.
-pub(super) fn escaped(out: &[u8]) -> &str {
-    let inner = out.get(1..out.len().saturating_sub(1)).unwrap_or_default();
+/// The name of an element as it stands in a text, from its plain form; `room` is for what has to be written anew.
+pub(super) fn escaped<'n>(plain: &'n str, room: &'n mut Vec<u8>) -> &'n str {
+    if plain.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b':' | b'-'..=b'/' | b'_')) {
+        return plain;
+    }
+    room.clear();
+    write_string(plain, room);
+    let inner = room.get(1..room.len().saturating_sub(1)).unwrap_or_default();
     std::str::from_utf8(inner).unwrap_or_default()
 }
 
@@ -246,8 +251,7 @@ pub(super) fn cuts<'s>(
     let mut children = Children::of(tree, at);
     let mut name = Vec::new();
     let find = |(element, child): (&super::set::PathElement, super::set::Child<'s>)| {
-        escape(&element.text(), &mut name);
-        Some((children.find(escaped(&name))?, child))
+        Some((children.find(escaped(&element.text(), &mut name))?, child))
     };
     set.children().filter_map(find).collect()
 }
@@ -277,12 +281,12 @@ mod tests {
 
     #[test]
     fn many() {
-        let names: Vec<String> = (0..40).map(|n| format!("f:{n}")).collect();
+        let names: Vec<String> = (0..100).map(|n| format!("f:{n}")).collect();
         let inner: Vec<String> = names.iter().rev().map(|name| format!("\"{name}\":{{}}")).collect();
         let text = format!("{{{}}}", inner.join(","));
         let tree = Tree::read(&text).unwrap();
         let mut children = Children::of(&tree, ROOT);
         assert!(names.iter().all(|name| children.find(name).is_some_and(|at| tree.name(at) == name)));
-        assert_eq!(children.find("f:40"), None);
+        assert_eq!(children.find("f:100"), None);
     }
 }
