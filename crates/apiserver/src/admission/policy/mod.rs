@@ -28,6 +28,7 @@ use super::matching::{self, Criteria, Equivalent, Facts, Match};
 use super::{AdmissionAttributes, View};
 use crate::authorization::{self, Decision, Set};
 use crate::conversion;
+use crate::registry::scale;
 use crate::request::UserInfo;
 use crate::storage::Storage;
 
@@ -421,11 +422,31 @@ impl<'a> Request<'a> {
         }
     }
 
+    fn is_scale(&self) -> bool {
+        self.a.subresource == "scale"
+    }
+
+    /// What mutations have made of an object that was [`Request::shown`], as the request has it.
+    fn taken(&self, made: Value, before: &Value, found: &Match) -> Result<Value, Status> {
+        match (found, self.around.resource) {
+            (_, Some(resource)) if self.is_scale() => scale::apply(resource, &made, before),
+            (Match::Itself, _) => Ok(made),
+            (Match::As(other), _) => {
+                Ok(converted(&made, &other.kind, &self.kind, self.object_type(&Match::Itself)))
+            }
+        }
+    }
+
     /// An object as a policy sees it that matched in another version, or that wants to know its kind.
     fn shown<'b>(&self, object: &'b Value, found: &Match) -> Cow<'b, Value> {
         let told = object.get("kind").is_some() && object.get("apiVersion").is_some();
         match found {
             _ if object.is_null() => Cow::Borrowed(object),
+            // The object of a request for a scale is the workload here.
+            _ if self.is_scale() => match self.around.resource.map(|resource| scale::of(resource, object)) {
+                Some(Ok(scale)) => Cow::Owned(scale),
+                _ => Cow::Borrowed(object),
+            },
             Match::Itself if told => Cow::Borrowed(object),
             Match::Itself => {
                 let mut object = object.clone();

@@ -1,6 +1,5 @@
 //! MutatingAdmissionPolicy: expressions that change a request's object (upstream's `plugin/policy/mutating`).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use apimachinery::status::{Cause, Status};
@@ -10,9 +9,10 @@ use tokio::time::Instant;
 
 use super::super::expression::{self, Composition, Declared, Expression, Input, POLICY_BUDGET};
 use super::super::matching::Match;
+use super::super::reinvocation::Rounds;
 use super::super::{AdmissionAttributes, Operation, View, forbidden};
 use super::patch::{self, Failure};
-use super::{Binding, Policy, Request, converted, items, text};
+use super::{Binding, Policy, Request, items, text};
 
 pub const NAME: &str = "MutatingAdmissionPolicy";
 
@@ -46,27 +46,6 @@ impl Rules {
     }
 }
 
-/// A policy with a binding and the namespace and name of its parameters.
-type Key = (String, String, Option<(String, String)>);
-
-/// What a request remembers of its policies, in case they are asked again.
-#[derive(Default)]
-pub struct Invoked {
-    /// The object as policies left it.
-    last: Option<Value>,
-    /// Policies that want to be asked again if somebody changes the object after them.
-    willing: BTreeSet<Key>,
-    /// Those of them after whom somebody did.
-    due: BTreeSet<Key>,
-}
-
-impl Invoked {
-    /// The object has been changed: whoever was asked before and wants to know is to be asked again.
-    pub fn changed(&mut self) {
-        self.due.append(&mut self.willing);
-    }
-}
-
 /// One mutation to be made, or what stands in its way.
 struct Invocation<'h> {
     policy: &'h Policy<Rules>,
@@ -76,12 +55,10 @@ struct Invocation<'h> {
 }
 
 impl Invocation<'_> {
-    fn key(&self) -> Key {
-        let params = self.params.as_deref().map(|params| {
-            let of = |field: &str| text(&params["metadata"], field).to_owned();
-            (of("namespace"), of("name"))
-        });
-        (self.policy.name.clone(), self.binding.name.clone(), params)
+    /// The policy, the binding, and the namespace and name of the parameters.
+    fn key(&self) -> String {
+        let of = |field: &str| self.params.as_deref().map_or("", |params| text(&params["metadata"], field));
+        format!("{}/{}/{}/{}", self.policy.name, self.binding.name, of("namespace"), of("name"))
     }
 }
 
@@ -92,8 +69,8 @@ struct Complaint {
     invalid: bool,
 }
 
-/// Lets every policy that matches change the object, in order. `again`: the second time; then only those who are due
-/// are asked. Returns whether the object was changed, so that the others are to be asked again.
+/// Lets every policy that matches change the object, in order; in the second round those after whom somebody else has
+/// changed it.
 ///
 /// # Errors
 /// What policies that fail say.
@@ -101,15 +78,14 @@ pub fn mutate(
     view: &View<'_>,
     a: &AdmissionAttributes<'_>,
     object: &mut Value,
-    again: bool,
-    invoked: &mut Invoked,
-) -> Result<bool, Status> {
-    let Some(storage) = view.policies.storage else { return Ok(false) };
+    rounds: &mut Rounds,
+) -> Result<(), Status> {
+    let Some(storage) = view.policies.storage else { return Ok(()) };
     let hooks = view.policies.policies.hooks(storage);
     if hooks.mutating.is_empty() || a.operation == Operation::Delete {
-        return Ok(false);
+        return Ok(());
     }
-    let Some(request) = Request::new(view, a) else { return Ok(false) };
+    let Some(request) = Request::new(view, a) else { return Ok(()) };
     let mut complaints = Vec::new();
     let mut invocations = Vec::new();
     for hook in &hooks.mutating {
@@ -128,27 +104,24 @@ pub fn mutate(
             }
         }
     }
-    let mut changed = false;
     if !invocations.is_empty() {
-        changed = invoke(&request, object, &invocations, again, invoked, &mut complaints)?;
+        invoke(&request, object, &invocations, rounds, &mut complaints)?;
     }
-    if complaints.is_empty() { Ok(changed) } else { Err(refusal(a, object, complaints)) }
+    if complaints.is_empty() { Ok(()) } else { Err(refusal(a, object, complaints)) }
 }
 
 fn invoke(
     request: &Request<'_>,
     object: &mut Value,
     invocations: &[Invocation<'_>],
-    again: bool,
-    invoked: &mut Invoked,
+    rounds: &mut Rounds,
     complaints: &mut Vec<Complaint>,
-) -> Result<bool, Status> {
-    if again && invoked.last.as_ref().is_some_and(|last| *last != *object) {
-        invoked.changed();
+) -> Result<(), Status> {
+    if rounds.is_second() {
+        rounds.policies.enter(object);
     }
     let namespace = request.namespace()?;
     let deciding = request.deciding();
-    let mut patched = false;
     for invocation in invocations {
         let policy = invocation.policy;
         let (kind, resource) = request.shown_as(&invocation.found);
@@ -172,7 +145,7 @@ fn invoke(
             }
         }
         let key = invocation.key();
-        if again && !invoked.due.contains(&key) {
+        if rounds.is_second() && !rounds.policies.is_asked_again(&key) {
             continue;
         }
         let mut made: Option<Value> = None;
@@ -206,24 +179,18 @@ fn invoke(
         }
         if let Some(made) = made {
             let changed = made != *shown;
-            patched = true;
+            rounds.want_second();
             if changed {
-                *object = match &invocation.found {
-                    Match::Itself => made,
-                    Match::As(_) => {
-                        let ty = request.object_type(&Match::Itself);
-                        converted(&made, &kind, &request.kind, ty)
-                    }
-                };
-                invoked.changed();
+                *object = request.taken(made, object, &invocation.found)?;
+                rounds.policies.object_changed();
             }
         }
         if policy.rules.reinvoke {
-            invoked.willing.insert(key);
+            rounds.policies.add(&key);
         }
     }
-    invoked.last = Some(object.clone());
-    Ok(patched)
+    rounds.policies.leave(object);
+    Ok(())
 }
 
 /// What one mutation makes of the object.
