@@ -27,6 +27,7 @@ pub fn config(anonymous: bool) -> Config {
             token_file::Tokens::parse("jane-token,jane,1,dev\nroot-token,root,0,system:masters").unwrap(),
         ),
         bootstrap_tokens: false,
+        ..authentication::Config::default()
     });
     config.issuer = Some(Arc::new(issuer));
     config.advertise = Some(([192, 0, 2, 7].into(), 6443));

@@ -143,6 +143,7 @@ fn another(w: &World) -> Arc<ApiServer> {
         service_accounts: None,
         token_file: None,
         bootstrap_tokens: false,
+        ..authentication::Config::default()
     };
     let config = Config::new(authentication);
     ApiServer::build(config, w.store.clone(), w.clock.clone(), Arc::new(Other(AtomicU64::new(7))))

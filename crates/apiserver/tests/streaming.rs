@@ -122,6 +122,7 @@ impl Streams {
             service_accounts: None,
             token_file: None,
             bootstrap_tokens: false,
+            ..authentication::Config::default()
         });
         config.kubelet_tls = Some(Arc::new(authority.client(&[])));
         let world = World::with(config);

@@ -83,6 +83,7 @@ impl World {
             service_accounts: None,
             token_file: None,
             bootstrap_tokens: false,
+            ..authentication::Config::default()
         };
         let mut config = Config::new(authentication);
         config.service_cidrs = vec!["10.96.0.0/24".parse().unwrap()];

@@ -121,6 +121,7 @@ impl World {
             service_accounts: None,
             token_file: None,
             bootstrap_tokens: true,
+            ..authentication::Config::default()
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let runtime = runtime.expect("a runtime without I/O");

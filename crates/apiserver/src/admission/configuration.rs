@@ -129,7 +129,8 @@ impl Configuration {
     }
 }
 
-fn parse(text: &str) -> Result<Value, String> {
+/// YAML or JSON.
+pub(crate) fn parse(text: &str) -> Result<Value, String> {
     apimachinery::codec::yaml::parse(text.as_bytes()).map(|(value, _)| value).map_err(|e| e.to_string())
 }
 

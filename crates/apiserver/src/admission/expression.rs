@@ -213,13 +213,14 @@ impl authz::Authorizer for Deciding<'_> {
                 name: &it.name,
                 path: "",
                 field_selector: &it.field_selector,
+                label_selector: &it.label_selector,
             },
         };
         let decision = (self.decide)(user, &attributes);
         Some(authz::Decision {
             allowed: decision.is_allowed(),
             reason: decision.reason().to_string(),
-            error: None,
+            error: decision.reason().failure().map(str::to_owned),
         })
     }
 }

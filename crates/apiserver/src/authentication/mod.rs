@@ -3,23 +3,28 @@
 //! anonymous.
 //!
 //! One file per kind of credential: [`request_header`], [`x509`], [`service_account`] (over [`jwt`]),
-//! [`legacy_token`], [`token_file`], [`bootstrap_token`]. [`impersonation`] lets one user act as another, [`issuer`] publishes the keys.
-//! Not here: OIDC, webhooks.
+//! [`legacy_token`], [`token_file`], [`bootstrap_token`], [`oidc`] (set by [`configuration`]), [`token_webhook`].
+//! [`impersonation`] lets one user act as another, [`issuer`] publishes the keys.
 
 pub mod bootstrap_token;
+pub mod configuration;
 pub mod impersonation;
 pub mod issuer;
 pub mod jwt;
 pub mod legacy_token;
+pub mod oidc;
 pub mod request_header;
 pub mod service_account;
 pub mod token_file;
+pub mod token_webhook;
 pub mod x509;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use apimachinery::field::aggregate_messages;
 use apimachinery::status::Status;
+use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, header};
@@ -51,6 +56,8 @@ pub struct Authenticated {
 #[derive(Default)]
 pub struct Config {
     pub anonymous: bool,
+    /// With [`Config::anonymous`]: only there, if there are any.
+    pub anonymous_paths: Vec<configuration::AnonymousCondition>,
     /// A proxy that is believed; its headers come before any other credential.
     pub request_header: Option<request_header::Verifier>,
     pub x509: Option<Arc<x509::Verifier>>,
@@ -58,12 +65,18 @@ pub struct Config {
     pub token_file: Option<token_file::Tokens>,
     /// `--enable-bootstrap-token-auth`.
     pub bootstrap_tokens: bool,
+    /// Whose tokens are good besides the server's own.
+    pub issuers: Vec<Arc<oidc::Issuer>>,
+    /// Asked last.
+    pub webhook: Option<token_webhook::Webhook>,
 }
 
 /// The chain of authenticators.
 pub struct Authenticator {
     config: Config,
-    cache: Cache,
+    anonymous: ArcSwap<configuration::Anonymous>,
+    issuers: ArcSwap<Vec<Arc<oidc::Issuer>>>,
+    cache: Cache<Authenticated>,
 }
 
 /// How long a token that was found good is taken for good, as upstream.
@@ -71,30 +84,65 @@ const TOKEN_CACHE: SignedDuration = SignedDuration::from_secs(10);
 const TOKEN_CACHE_ENTRIES: usize = 4096;
 
 impl Authenticator {
-    pub fn new(config: Config) -> Self {
-        Self { config, cache: Cache::default() }
+    pub fn new(mut config: Config) -> Self {
+        let conditions = std::mem::take(&mut config.anonymous_paths);
+        let anonymous = configuration::Anonymous { enabled: config.anonymous, conditions };
+        let anonymous = ArcSwap::from_pointee(anonymous);
+        let issuers = ArcSwap::from_pointee(std::mem::take(&mut config.issuers));
+        Self { config, anonymous, issuers, cache: Cache::default() }
     }
 
-    /// Finds out who sent these headers over a connection with this peer certificate. 401 with upstream's body
-    /// if what they offer is not good, or if they offer nothing and anonymous requests are off. Why a credential
-    /// failed is logged and not told.
-    pub fn identify(
-        &self,
+    /// Believes other issuers from now on, and lets others in without a credential.
+    pub fn reconfigure(&self, issuers: Vec<Arc<oidc::Issuer>>, anonymous: configuration::Anonymous) {
+        self.issuers.store(Arc::new(issuers));
+        self.anonymous.store(Arc::new(anonymous));
+        self.cache.clear();
+    }
+
+    /// Finds out who sent these headers over a connection with this peer certificate, for this path. 401 with upstream's
+    /// body if what they offer is not good, or if they offer nothing and anonymous requests are off there. Why a
+    /// credential failed is logged and not told.
+    pub fn identify<'a>(
+        &'a self,
         peer: &Peer,
         headers: &HeaderMap,
+        path: &'a str,
         lookup: &Lookup,
         now: Timestamp,
-    ) -> Result<Arc<UserInfo>, Status> {
+    ) -> impl Future<Output = Result<Arc<UserInfo>, Status>> + Send + use<'a> {
+        let mut offered = self.offered(peer, headers, lookup, now);
+        async move {
+            if let Offered::Token(token, faults) = offered {
+                offered = match self.ask(&token, None, faults, now).await {
+                    Ok(Some(found)) => Offered::User(found.user),
+                    Ok(None) => Offered::Bad("invalid bearer token".into()),
+                    Err(why) => Offered::Bad(why),
+                };
+            }
+            match offered {
+                Offered::User(user) => return Ok(user),
+                Offered::Nothing if self.anonymous.load().allows(path) => {
+                    return Ok(Arc::new(UserInfo::new(ANONYMOUS, &[UNAUTHENTICATED])));
+                }
+                Offered::Bad(why) => tracing::warn!(error = %why, "could not authenticate a request"),
+                Offered::Nothing | Offered::Token(..) => {}
+            }
+            Err(Status::unauthorized("Unauthorized"))
+        }
+    }
+
+    /// What can be said without asking anybody outside.
+    fn offered(&self, peer: &Peer, headers: &HeaderMap, lookup: &Lookup, now: Timestamp) -> Offered {
         let mut failure = None;
         match peer {
-            Peer::Identity(user) => return Ok(Arc::new(user.clone())),
+            Peer::Identity(user) => return Offered::User(Arc::new(user.clone())),
             Peer::Tls { certificates, .. } if !certificates.is_empty() => {
                 let proxy =
                     || Some(self.config.request_header.as_ref()?.authenticate(certificates, headers, now));
                 let own = || Some(self.config.x509.as_ref()?.authenticate(certificates, now));
                 for ask in [&proxy as &dyn Fn() -> Option<Result<_, String>>, &own] {
                     match ask() {
-                        Some(Ok(Some(user))) => return Ok(user),
+                        Some(Ok(Some(user))) => return Offered::User(user),
                         Some(Err(e)) => failure = Some(e),
                         Some(Ok(None)) | None => {}
                     }
@@ -103,55 +151,136 @@ impl Authenticator {
             Peer::Tls { .. } | Peer::Plain => {}
         }
         if let Some(token) = bearer_token(headers) {
-            match self.authenticate_token(&token, None, lookup, now) {
-                Ok(Some(found)) => return Ok(found.user),
-                Ok(None) => failure = Some("invalid bearer token".into()),
-                Err(e) => failure = Some(e),
-            }
+            return match self.known(&token, None, lookup, now) {
+                Ok(found) => Offered::User(found.user),
+                Err(faults) => Offered::Token(token, faults),
+            };
         }
-        match failure {
-            None if self.config.anonymous => Ok(Arc::new(UserInfo::new(ANONYMOUS, &[UNAUTHENTICATED]))),
-            failure => {
-                if let Some(why) = failure {
-                    tracing::warn!(error = %why, "could not authenticate a request");
-                }
-                Err(Status::unauthorized("Unauthorized"))
+        failure.map_or(Offered::Nothing, Offered::Bad)
+    }
+
+    /// Checks a bearer token, for `audiences` if given and else for the server's own. `None`: nobody knows this
+    /// kind of token. `Err`: why it is not good, as all say who know it.
+    pub fn authenticate_token<'a>(
+        &'a self,
+        token: &'a str,
+        audiences: Option<&'a [String]>,
+        lookup: &Lookup,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Option<Authenticated>, String>> + Send + use<'a> {
+        let known = self.known(token, audiences, lookup, now);
+        async move {
+            match known {
+                Ok(found) => Ok(Some(found)),
+                Err(faults) => self.ask(token, audiences, faults, now).await,
             }
         }
     }
 
-    /// Checks a bearer token, for `audiences` if given and else for the server's own. `None`: nobody knows this
-    /// kind of token. `Err`: why it is not good.
-    pub fn authenticate_token(
+    /// What is known here of a token, or what is wrong with it so far.
+    fn known(
         &self,
         token: &str,
         audiences: Option<&[String]>,
         lookup: &Lookup,
         now: Timestamp,
-    ) -> Result<Option<Authenticated>, String> {
+    ) -> Result<Authenticated, Vec<String>> {
         if audiences.is_none()
             && let Some(found) = self.cache.get(token, now)
         {
-            return Ok(Some(found));
+            return Ok(found);
         }
-        if let Some(user) = self.config.token_file.as_ref().and_then(|t| t.get(token)) {
-            return Ok(Some(Authenticated { user, audiences: Vec::new() }));
-        }
-        if let Some(verifier) = &self.config.service_accounts
-            && let Some(found) = verifier.authenticate(token, audiences, lookup, now)?
-        {
-            if audiences.is_none() {
-                let until = found.expires.min(now + TOKEN_CACHE);
-                self.cache.put(token, now, until, found.authenticated.clone());
+        match self.local(token, audiences, lookup, now) {
+            Ok(Some((found, expires))) => {
+                if let Some(expires) = expires.filter(|_| audiences.is_none()) {
+                    self.cache.put(token, now, expires.min(now + TOKEN_CACHE), found.clone());
+                }
+                Ok(found)
             }
-            return Ok(Some(found.authenticated));
+            Ok(None) => Err(Vec::new()),
+            Err(why) => Err(vec![why]),
+        }
+    }
+
+    /// Those whom others know: first the issuers, then the webhook.
+    async fn ask(
+        &self,
+        token: &str,
+        audiences: Option<&[String]>,
+        mut faults: Vec<String>,
+        now: Timestamp,
+    ) -> Result<Option<Authenticated>, String> {
+        let issuers = self.issuers.load_full();
+        let mut next = 0;
+        while let Some(issuer) = issuers.get(next).cloned() {
+            next += 1;
+            match issuer.authenticate(token, now).await {
+                Ok(Some(found)) => {
+                    let authenticated = Authenticated { user: found.user, audiences: Vec::new() };
+                    if audiences.is_none() {
+                        let until = found.expires.min(now + TOKEN_CACHE);
+                        self.cache.put(token, now, until, authenticated.clone());
+                    }
+                    return Ok(Some(authenticated));
+                }
+                Ok(None) => {}
+                Err(why) => faults.push(why),
+            }
+        }
+        if let Some(webhook) = &self.config.webhook {
+            match webhook.authenticate(token, audiences, now).await {
+                Ok(Some(found)) => return Ok(Some(found)),
+                Ok(None) => {}
+                Err(why) => faults.push(why),
+            }
+        }
+        match aggregate_messages(faults) {
+            Some(why) => Err(why),
+            None => Ok(None),
+        }
+    }
+
+    /// Who asks nobody outside. With a user whose token is worth remembering, until when.
+    fn local(
+        &self,
+        token: &str,
+        audiences: Option<&[String]>,
+        lookup: &Lookup,
+        now: Timestamp,
+    ) -> Result<Option<(Authenticated, Option<Timestamp>)>, String> {
+        if let Some(user) = self.config.token_file.as_ref().and_then(|t| t.get(token)) {
+            return Ok(Some((Authenticated { user, audiences: Vec::new() }, None)));
+        }
+        let mut fault = None;
+        if let Some(verifier) = &self.config.service_accounts {
+            match verifier.authenticate(token, audiences, lookup, now) {
+                Ok(Some(found)) => return Ok(Some((found.authenticated, Some(found.expires)))),
+                Ok(None) => {}
+                Err(why) => fault = Some(why),
+            }
         }
         if self.config.bootstrap_tokens
             && let Some(user) = bootstrap_token::authenticate(token, lookup, now)?
         {
-            return Ok(Some(Authenticated { user, audiences: Vec::new() }));
+            return Ok(Some((Authenticated { user, audiences: Vec::new() }, None)));
         }
-        Ok(None)
+        fault.map_or(Ok(None), Err)
+    }
+
+    /// Believes clients' certificates of other authorities (PEM) from now on.
+    ///
+    /// # Errors
+    /// When there is no certificate in it.
+    pub fn trust_clients_of(&self, authorities: &[u8]) -> Result<(), x509::Error> {
+        self.config.x509.as_ref().map_or(Ok(()), |verifier| verifier.rotate(authorities))
+    }
+
+    /// The same of proxies.
+    ///
+    /// # Errors
+    /// When there is no certificate in it.
+    pub fn trust_proxies_of(&self, authorities: &[u8]) -> Result<(), x509::Error> {
+        self.config.request_header.as_ref().map_or(Ok(()), |verifier| verifier.rotate(authorities))
     }
 
     /// What verifies service account tokens, if they are on.
@@ -173,6 +302,15 @@ impl Authenticator {
     pub fn audiences(&self) -> &[String] {
         self.config.service_accounts.as_ref().map(|v| v.audiences()).unwrap_or_default()
     }
+}
+
+/// What a request offers to prove who sent it, as far as is known here.
+enum Offered {
+    User(Arc<UserInfo>),
+    /// A token that nobody here knows, with what is wrong with it.
+    Token(String, Vec<String>),
+    Bad(String),
+    Nothing,
 }
 
 /// Makes a user one of `system:authenticated`, as every authenticator but the anonymous one does.
@@ -227,18 +365,23 @@ fn bearer_token(headers: &HeaderMap) -> Option<String> {
     String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok().filter(|t| !t.is_empty())
 }
 
-/// Tokens found good a moment ago, by their hash. Full, it forgets all.
-#[derive(Default)]
-struct Cache(Mutex<HashMap<[u8; 32], (Timestamp, Authenticated)>>);
+/// What was found out about tokens a moment ago, by their hash. Full, it forgets all.
+struct Cache<T>(Mutex<HashMap<[u8; 32], (Timestamp, T)>>);
 
-impl Cache {
-    fn get(&self, token: &str, now: Timestamp) -> Option<Authenticated> {
+impl<T> Default for Cache<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> Cache<T> {
+    fn get(&self, token: &str, now: Timestamp) -> Option<T> {
         let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (until, found) = entries.get(&hash(token))?;
         (now < *until).then(|| found.clone())
     }
 
-    fn put(&self, token: &str, now: Timestamp, until: Timestamp, found: Authenticated) {
+    fn put(&self, token: &str, now: Timestamp, until: Timestamp, found: T) {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= TOKEN_CACHE_ENTRIES {
             entries.retain(|_, (until, _)| now < *until);
@@ -247,6 +390,10 @@ impl Cache {
             }
         }
         entries.insert(hash(token), (until, found));
+    }
+
+    fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 

@@ -66,6 +66,14 @@ impl Verifier {
         &self.allowed
     }
 
+    /// Believes proxies of other authorities from now on.
+    ///
+    /// # Errors
+    /// When there is no certificate in it.
+    pub fn rotate(&self, ca_pem: &[u8]) -> Result<(), x509::Error> {
+        self.ca.rotate(ca_pem)
+    }
+
     pub fn ca_pem(&self) -> String {
         self.ca.ca_pem()
     }

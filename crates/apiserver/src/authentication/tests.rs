@@ -66,6 +66,18 @@ fn bound(name: &str, uid: &str) -> Ref {
     Ref { name: name.into(), uid: uid.into() }
 }
 
+/// [`Authenticator::identify`], where nobody outside is asked.
+fn identify(
+    a: &Authenticator,
+    peer: &Peer,
+    headers: &HeaderMap,
+    lookup: &Lookup,
+    now: Timestamp,
+) -> Result<Arc<UserInfo>, Status> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(a.identify(peer, headers, "/", lookup, now))
+}
+
 fn authenticator(keys: Vec<jwt::VerifyingKey>, anonymous: bool) -> Authenticator {
     let verifier = service_account::Verifier::new(vec![ISSUER.into()], vec!["api".into()], keys, true);
     Authenticator::new(Config {
@@ -75,6 +87,7 @@ fn authenticator(keys: Vec<jwt::VerifyingKey>, anonymous: bool) -> Authenticator
         service_accounts: Some(Arc::new(verifier)),
         token_file: Some(token_file::Tokens::parse("secret,jane,42,\"dev,ops\"\nplain,joe,7\n").unwrap()),
         bootstrap_tokens: true,
+        ..Config::default()
     })
 }
 
@@ -85,7 +98,7 @@ fn bearer(token: &str) -> HeaderMap {
 }
 
 fn who(a: &Authenticator, token: &str, at: Timestamp) -> Result<String, u16> {
-    a.identify(&Peer::Plain, &bearer(token), &objects, at).map(|u| u.name.clone()).map_err(|s| s.code)
+    identify(&a, &Peer::Plain, &bearer(token), &objects, at).map(|u| u.name.clone()).map_err(|s| s.code)
 }
 
 const SA: &str = "system:serviceaccount:ns:sa";
@@ -205,7 +218,7 @@ fn a_cached_token_still_expires() {
     assert_eq!(who(&a, &token, now()), Ok(SA.into()));
     let gone = |_: &str, _: &str, _: &str| None;
     let at = |seconds| now() + SignedDuration::from_secs(seconds);
-    let ask = |at| a.identify(&Peer::Plain, &bearer(&token), &gone, at).map(|_| ());
+    let ask = |at| identify(&a, &Peer::Plain, &bearer(&token), &gone, at).map(|_| ());
     // Kept for the five seconds that it has, not for ten.
     assert!(ask(at(4)).is_ok());
     assert!(ask(at(6)).is_err());
@@ -274,7 +287,7 @@ fn headers() {
     let a = authenticator(Vec::new(), true);
     let strict = authenticator(Vec::new(), false);
     let none = |a: &Authenticator, h: &HeaderMap| {
-        a.identify(&Peer::Plain, h, &objects, now())
+        identify(&a, &Peer::Plain, h, &objects, now())
             .map(|u| (u.name.clone(), u.groups.clone()))
             .map_err(|s| s.code)
     };
@@ -296,7 +309,7 @@ fn headers() {
     ] {
         assert_eq!(none(&a, &header(value)), expect, "{value}");
     }
-    let status = a.identify(&Peer::Plain, &header("Bearer nonsense"), &objects, now()).unwrap_err();
+    let status = identify(&a, &Peer::Plain, &header("Bearer nonsense"), &objects, now()).unwrap_err();
     assert_eq!((status.code, &*status.reason, &*status.message), (401, "Unauthorized", "Unauthorized"));
     let mut socket = HeaderMap::new();
     socket.insert(header::UPGRADE, "websocket".parse().unwrap());
@@ -307,7 +320,7 @@ fn headers() {
     socket.insert(header::SEC_WEBSOCKET_PROTOCOL, protocols.parse().unwrap());
     assert_eq!(none(&a, &socket).unwrap().0, "jane");
     let inside = Peer::Identity(UserInfo::new("system:kube-scheduler", &[AUTHENTICATED]));
-    let found = a.identify(&inside, &header("Bearer nonsense"), &objects, now()).unwrap();
+    let found = identify(&a, &inside, &header("Bearer nonsense"), &objects, now()).unwrap();
     assert_eq!(found.name, "system:kube-scheduler");
 }
 
@@ -320,7 +333,7 @@ fn bootstrap_tokens() {
     assert_eq!(who(&a, "abcdef.0123456789abcdee", now()), Err(401));
     assert_eq!(who(&a, "abcdeg.0123456789abcdef", now()), Err(401));
     assert_eq!(who(&a, "abcdef.0123456789abcdef", at(31)), Err(401));
-    let user = a.identify(&Peer::Plain, &bearer("abcdef.0123456789abcdef"), &objects, now()).unwrap();
+    let user = identify(&a, &Peer::Plain, &bearer("abcdef.0123456789abcdef"), &objects, now()).unwrap();
     assert_eq!(
         user.groups,
         ["system:bootstrappers", "system:bootstrappers:kubeadm:default-node-token", AUTHENTICATED]
@@ -350,7 +363,7 @@ fn what_a_token_says_of_its_pod() {
                 "pod": {"name": "pod", "uid": "pod-uid"}, "serviceaccount": {"name": "sa", "uid": "sa-uid"},
                 "warnafter": t + 3607}})
     );
-    let user = a.identify(&Peer::Plain, &bearer(&token), &objects, now()).unwrap();
+    let user = identify(&a, &Peer::Plain, &bearer(&token), &objects, now()).unwrap();
     assert_eq!(user.uid, "sa-uid");
     assert_eq!(user.groups, ["system:serviceaccounts", "system:serviceaccounts:ns", AUTHENTICATED]);
     let extra = |k: &str| user.extra[&format!("authentication.kubernetes.io/{k}")].clone();
@@ -403,9 +416,10 @@ fn client_certificates() {
         service_accounts: None,
         token_file: Some(token_file::Tokens::parse("secret,jane,42").unwrap()),
         bootstrap_tokens: false,
+        ..Config::default()
     });
     let ask = |peer: &Peer, headers: &HeaderMap| {
-        a.identify(peer, headers, &objects, now()).map(|u| u.name.clone()).map_err(|s| s.code)
+        identify(&a, peer, headers, &objects, now()).map(|u| u.name.clone()).map_err(|s| s.code)
     };
     let none = HeaderMap::new();
     let good = client(&own, "admin", ClientAuth, (2026, 2030));
@@ -428,7 +442,7 @@ fn client_certificates() {
         assert_eq!(ask(peer, headers), expect, "{case}");
         assert_eq!(ask(peer, headers), expect, "{case}, again");
     }
-    let user = a.identify(&good, &none, &objects, now()).unwrap();
+    let user = identify(&a, &good, &none, &objects, now()).unwrap();
     assert_eq!(user.groups, ["system:masters", AUTHENTICATED]);
     assert!(user.extra[CREDENTIAL_ID][0].starts_with("X509SHA256="));
     // Known or not, a certificate of a CA that is trusted no more is worth nothing.

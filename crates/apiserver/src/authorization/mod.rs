@@ -2,16 +2,21 @@
 //! `Node,RBAC`), after the short-cut for `system:masters`; the first that allows or denies decides.
 //!
 //! [`rbac`] holds the roles and bindings, compiled, and follows the store; [`node`] knows what belongs to a
-//! kubelet's node. Texts of denials are upstream's (`endpoints/handlers/responsewriters/errors.go`).
+//! kubelet's node; a [`webhook`] is another program. [`configuration`] is the file that lists them. Texts of denials are upstream's (`endpoints/handlers/responsewriters/errors.go`).
 
+pub mod configuration;
 mod follow;
 pub mod node;
 pub mod rbac;
+pub mod webhook;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use apimachinery::field::aggregate_messages;
 use apimachinery::status::Status;
+use arc_swap::ArcSwap;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 pub(crate) use self::follow::Set;
 use crate::request::{RequestInfo, UserInfo};
@@ -34,6 +39,8 @@ pub struct Attributes<'a> {
     pub path: &'a str,
     /// Raw, of list, watch and deletecollection; the node authorizer reads it.
     pub field_selector: &'a str,
+    /// Likewise; webhooks hear of it.
+    pub label_selector: &'a str,
 }
 
 impl<'a> From<&'a RequestInfo> for Attributes<'a> {
@@ -49,6 +56,7 @@ impl<'a> From<&'a RequestInfo> for Attributes<'a> {
             name: &info.name,
             path: &info.path,
             field_selector: &info.field_selector,
+            label_selector: &info.label_selector,
         }
     }
 }
@@ -71,6 +79,9 @@ pub enum Reason {
     /// The binding that allows, and which of its subjects is the user.
     Binding(Arc<rbac::Binding>, usize),
     Text(String),
+    /// What was said, and why somebody could say nothing proper: to the client, if nobody allows it, the server's own
+    /// fault.
+    Failed(String, String),
 }
 
 impl From<String> for Reason {
@@ -84,7 +95,15 @@ impl Reason {
         match self {
             Self::None => true,
             Self::Binding(..) => false,
-            Self::Text(text) => text.is_empty(),
+            Self::Text(text) | Self::Failed(text, _) => text.is_empty(),
+        }
+    }
+
+    /// Why there was no proper answer.
+    pub fn failure(&self) -> Option<&str> {
+        match self {
+            Self::Failed(_, why) => Some(why),
+            _ => None,
         }
     }
 }
@@ -97,7 +116,7 @@ impl fmt::Display for Reason {
                 f.write_str("RBAC: allowed by ")?;
                 binding.describe(*subject, f)
             }
-            Self::Text(text) => f.write_str(text),
+            Self::Text(text) | Self::Failed(text, _) => f.write_str(text),
         }
     }
 }
@@ -131,6 +150,31 @@ pub enum Mode {
     Rbac,
 }
 
+impl Mode {
+    /// As in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AlwaysAllow => "AlwaysAllow",
+            Self::AlwaysDeny => "AlwaysDeny",
+            Self::Node => "Node",
+            Self::Rbac => "RBAC",
+        }
+    }
+}
+
+/// One of those who are asked.
+#[derive(Clone)]
+pub enum Asked {
+    Mode(Mode),
+    Webhook(Arc<webhook::Webhook>),
+}
+
+impl From<Mode> for Asked {
+    fn from(mode: Mode) -> Self {
+        Self::Mode(mode)
+    }
+}
+
 impl std::str::FromStr for Mode {
     type Err = String;
 
@@ -145,23 +189,37 @@ impl std::str::FromStr for Mode {
     }
 }
 
-/// The union of the configured modes.
+/// The union of those who are configured.
 pub struct Authorizer {
-    modes: Vec<Mode>,
+    asked: ArcSwap<Vec<Asked>>,
     pub rbac: Arc<rbac::Rbac>,
     pub node: Arc<node::Node>,
     followed: OnceLock<follow::Followed>,
 }
 
 impl Authorizer {
-    pub fn new(modes: Vec<Mode>, rbac: Arc<rbac::Rbac>, node: Arc<node::Node>) -> Self {
-        Self { modes, rbac, node, followed: OnceLock::new() }
+    pub fn new(asked: Vec<Asked>, rbac: Arc<rbac::Rbac>, node: Arc<node::Node>) -> Self {
+        Self { asked: ArcSwap::from_pointee(asked), rbac, node, followed: OnceLock::new() }
+    }
+
+    /// Asks others from now on. What the store must be followed for stays what it was at first.
+    pub fn reconfigure(&self, asked: Vec<Asked>) {
+        self.asked.store(Arc::new(asked));
+    }
+
+    /// The built-in ones among those who are asked.
+    pub fn modes(&self) -> Vec<Mode> {
+        let mode = |asked: &Asked| match asked {
+            Asked::Mode(mode) => Some(*mode),
+            Asked::Webhook(_) => None,
+        };
+        self.asked.load().iter().filter_map(mode).collect()
     }
 
     /// Loads roles, bindings and what nodes need from the store, and follows it from then on: every decision
     /// counts in what was written before it. Once; decisions before that know no roles.
     pub fn follow(&self, store: &etcd::Store) {
-        let _ = self.followed.set(follow::Followed::new(store, &self.modes));
+        let _ = self.followed.set(follow::Followed::new(store, &self.modes()));
         self.catch_up(false);
     }
 
@@ -175,7 +233,16 @@ impl Authorizer {
     pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> (Vec<rbac::Rule>, Option<String>) {
         self.catch_up(false);
         let (mut rules, mut error) = (Vec::new(), None);
-        for mode in &self.modes {
+        let note = |error: Option<String>, more: Option<String>| match (error, more) {
+            (Some(a), Some(b)) => Some(format!("[{a}, {b}]")),
+            (a, b) => a.or(b),
+        };
+        for asked in self.asked.load().iter() {
+            let Asked::Mode(mode) = asked else {
+                let why = "webhook authorizer does not support user rule resolution";
+                error = note(error, Some(why.to_owned()));
+                continue;
+            };
             match mode {
                 Mode::AlwaysAllow => {
                     rules.push(rbac::Rule::resources(&["*"], &["*"], &["*"], &[]));
@@ -183,49 +250,131 @@ impl Authorizer {
                 }
                 Mode::AlwaysDeny => {}
                 Mode::Node if node::identity(user).is_some() => {
-                    error = Some("node authorizer does not support user rule resolution".to_owned());
+                    let why = "node authorizer does not support user rule resolution";
+                    error = note(error, Some(why.to_owned()));
                 }
                 Mode::Node => {}
                 Mode::Rbac => {
                     let (more, missing) = self.rbac.rules_for(user, namespace);
                     rules.extend(more);
-                    error = match (error, missing) {
-                        (Some(a), Some(b)) => Some(format!("[{a}, {b}]")),
-                        (a, b) => a.or(b),
-                    };
+                    error = note(error, missing);
                 }
             }
         }
         (rules, error)
     }
 
-    /// Decides, and says why. About a microsecond: no allocation unless the answer is no.
+    /// Decides, and says why. About a microsecond: no allocation unless the answer is no. Where a webhook must be asked,
+    /// the thread waits for it: [`Authorizer::ask`] does not.
     pub fn decide(&self, user: &UserInfo, a: &Attributes<'_>) -> Decision {
+        match self.decide_alone(user, a) {
+            Ok(decision) => decision,
+            Err(asking) => wait(asking.finish(self, user, a)),
+        }
+    }
+
+    /// As [`Authorizer::decide`], and webhooks are waited for.
+    pub async fn ask(&self, user: &UserInfo, a: &Attributes<'_>) -> Decision {
+        match self.decide_alone(user, a) {
+            Ok(decision) => decision,
+            Err(asking) => asking.finish(self, user, a).await,
+        }
+    }
+
+    /// The decision, unless a webhook has a say in it.
+    fn decide_alone(&self, user: &UserInfo, a: &Attributes<'_>) -> Result<Decision, Asking> {
         if user.groups.iter().any(|g| g == PRIVILEGED_GROUP) {
-            return Decision::Allow(Reason::None);
+            return Ok(Decision::Allow(Reason::None));
         }
         self.catch_up(node::identity(user).is_some());
-        let mut reasons = String::new();
-        for mode in &self.modes {
-            let decision = match mode {
-                Mode::AlwaysAllow => Decision::Allow(Reason::None),
-                Mode::AlwaysDeny => Decision::NoOpinion(Reason::Text("Everything is forbidden.".into())),
-                Mode::Node => self.node.authorize(user, a),
-                Mode::Rbac => self.rbac.authorize(user, a),
-            };
-            match decision {
-                Decision::NoOpinion(reason) => {
-                    if !reason.is_empty() {
-                        if !reasons.is_empty() {
-                            reasons.push('\n');
-                        }
-                        reasons.push_str(&reason.to_string());
+        let asked = self.asked.load();
+        let mut said = Said::default();
+        for (at, one) in asked.iter().enumerate() {
+            match one {
+                Asked::Mode(mode) => {
+                    if let Some(decision) = said.take(self.by_mode(*mode, user, a)) {
+                        return Ok(decision);
                     }
                 }
-                decided => return decided,
+                Asked::Webhook(_) => return Err(Asking { asked: asked.clone(), at, said }),
             }
         }
-        Decision::NoOpinion(Reason::Text(reasons))
+        Ok(said.nothing())
+    }
+
+    fn by_mode(&self, mode: Mode, user: &UserInfo, a: &Attributes<'_>) -> Decision {
+        match mode {
+            Mode::AlwaysAllow => Decision::Allow(Reason::None),
+            Mode::AlwaysDeny => Decision::NoOpinion(Reason::Text("Everything is forbidden.".into())),
+            Mode::Node => self.node.authorize(user, a),
+            Mode::Rbac => self.rbac.authorize(user, a),
+        }
+    }
+}
+
+/// What those said who had no opinion.
+#[derive(Default)]
+struct Said {
+    reasons: String,
+    failures: Vec<String>,
+}
+
+impl Said {
+    /// The decision, if this is one.
+    fn take(&mut self, decision: Decision) -> Option<Decision> {
+        let Decision::NoOpinion(reason) = decision else { return Some(decision) };
+        self.failures.extend(reason.failure().map(str::to_owned));
+        if !reason.is_empty() {
+            if !self.reasons.is_empty() {
+                self.reasons.push('\n');
+            }
+            self.reasons.push_str(&reason.to_string());
+        }
+        None
+    }
+
+    fn nothing(self) -> Decision {
+        Decision::NoOpinion(match aggregate_messages(self.failures) {
+            None => Reason::Text(self.reasons),
+            Some(why) => Reason::Failed(self.reasons, why),
+        })
+    }
+}
+
+/// A decision on the way, which a webhook has the next say in.
+struct Asking {
+    asked: Arc<Vec<Asked>>,
+    at: usize,
+    said: Said,
+}
+
+impl Asking {
+    async fn finish(mut self, authorizer: &Authorizer, user: &UserInfo, a: &Attributes<'_>) -> Decision {
+        while let Some(one) = self.asked.get(self.at).cloned() {
+            self.at += 1;
+            let decision = match one {
+                Asked::Mode(mode) => authorizer.by_mode(mode, user, a),
+                Asked::Webhook(webhook) => webhook.authorize(user, a).await,
+            };
+            if let Some(decision) = self.said.take(decision) {
+                return decision;
+            }
+        }
+        self.said.nothing()
+    }
+}
+
+/// Waits on this thread, while others take over its tasks. On a runtime of one thread nobody could: then there is no
+/// opinion.
+fn wait(decision: impl Future<Output = Decision>) -> Decision {
+    match Handle::try_current() {
+        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
+            tokio::task::block_in_place(|| handle.block_on(decision))
+        }
+        _ => {
+            let why = "a webhook cannot be waited for on a runtime of one thread";
+            Decision::NoOpinion(Reason::Failed(String::new(), why.into()))
+        }
     }
 }
 

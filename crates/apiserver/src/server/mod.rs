@@ -6,6 +6,7 @@ mod audit;
 mod drain;
 pub mod features;
 pub mod flow;
+pub mod headers;
 mod listener;
 mod pipeline;
 mod pool;
@@ -25,7 +26,10 @@ use std::{
     time::Duration,
 };
 
-use apimachinery::clock::{Clock, Entropy};
+use apimachinery::{
+    clock::{Clock, Entropy},
+    schema::ResourceRef,
+};
 use bytes::Bytes;
 use etcd::Store;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
@@ -67,7 +71,7 @@ pub enum Peer {
 /// What a server is built from. [`Config::new`] has upstream's defaults.
 pub struct Config {
     pub authentication: authentication::Config,
-    pub authorization: Vec<authorization::Mode>,
+    pub authorization: Vec<authorization::Asked>,
     pub admission: admission::Chain,
     /// Makes tokens of service accounts; without it TokenRequest is refused.
     pub issuer: Option<Arc<authentication::service_account::Issuer>>,
@@ -112,6 +116,10 @@ pub struct Config {
     pub gates: features::Gates,
     /// `--service-account-jwks-uri`: where relying parties find the keys, if not at this server.
     pub jwks_uri: Option<String>,
+    /// `--cors-allowed-origins` and `--strict-transport-security-directives`.
+    pub headers: headers::Extra,
+    /// `--allow-privileged`: whether containers may be.
+    pub allow_privileged: bool,
     /// The way to extension servers.
     pub aggregator: crate::aggregator::Config,
 }
@@ -120,7 +128,7 @@ impl Config {
     pub fn new(authentication: authentication::Config) -> Self {
         Self {
             authentication,
-            authorization: vec![authorization::Mode::Node, authorization::Mode::Rbac],
+            authorization: vec![authorization::Mode::Node.into(), authorization::Mode::Rbac.into()],
             admission: admission::Chain::default(),
             issuer: None,
             service_cidrs: "10.96.0.0/12".parse().into_iter().collect(),
@@ -145,6 +153,8 @@ impl Config {
             served: Served::default(),
             gates: features::Gates::default(),
             jwks_uri: None,
+            headers: headers::Extra::default(),
+            allow_privileged: true,
             aggregator: crate::aggregator::Config::default(),
         }
     }
@@ -180,6 +190,10 @@ pub struct ApiServer {
     pub aggregator: crate::aggregator::Aggregator,
     /// What kubelets said last of what is used.
     pub scrapes: crate::metrics_api::Scrapes,
+    /// The custom resources.
+    pub catalog: crate::custom::Catalog,
+    /// Calls webhooks.
+    pub webhooks: crate::webhook::Client,
 }
 
 /// The plain values of [`Config`].
@@ -194,6 +208,8 @@ pub struct Settings {
     pub min_watch: Duration,
     pub max_body: usize,
     pub jwks_uri: Option<String>,
+    pub headers: headers::Extra,
+    pub allow_privileged: bool,
     pub hostname: String,
     pub publish_endpoints: bool,
     pub goaway_chance: f64,
@@ -216,6 +232,8 @@ impl ApiServer {
         let mut storage = Storage::new(store, config.encoding_bytes, config.event_ttl);
         storage.times = metrics.store_times();
         let server = Arc::new(Self {
+            webhooks: crate::webhook::Client::new(storage.clone(), entropy.clone()),
+            catalog: crate::custom::Catalog::new(storage.store()),
             storage,
             clock,
             audit_ids: audit::AuditIds::new(&*entropy),
@@ -247,6 +265,8 @@ impl ApiServer {
                 min_watch: config.min_watch,
                 max_body: config.max_body,
                 jwks_uri: config.jwks_uri,
+                headers: config.headers,
+                allow_privileged: config.allow_privileged,
                 hostname: config.hostname,
                 publish_endpoints: config.publish_endpoints,
                 goaway_chance: config.goaway_chance,
@@ -256,6 +276,12 @@ impl ApiServer {
         server.authorizer.follow(server.storage.store());
         crate::registry::restore(&server);
         server
+    }
+
+    /// Everything that is served, built-in kinds first.
+    pub fn resources(&self) -> Vec<ResourceRef> {
+        let custom = self.catalog.all().into_iter().map(ResourceRef::Custom);
+        self.served.iter().map(ResourceRef::from).chain(custom).collect()
     }
 
     /// From now on `/readyz` fails, so that nobody sends anything new; everything is still answered.

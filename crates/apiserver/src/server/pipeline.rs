@@ -8,9 +8,10 @@ use http::{HeaderValue, Request, Response, header};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{ApiServer, Body, Peer, audit, flow};
+use super::{ApiServer, Body, Peer, audit, flow, headers};
 use crate::{
-    aggregator, authentication, authorization, discovery, handlers, health, metrics, metrics_api, negotiation, openapi,
+    aggregator, authentication, authorization, discovery, handlers, health, metrics, metrics_api,
+    negotiation, openapi,
     registry::generic::Scope,
     request::{Query, RequestInfo, UserInfo},
     response,
@@ -20,6 +21,13 @@ impl ApiServer {
     /// Answers one request. Never fails: every fault is an answer.
     pub async fn handle(self: &Arc<Self>, peer: Peer, request: Request<Body>) -> Response<Body> {
         let audit_id = self.audit_ids.of(request.headers());
+        let origin = self.settings.headers.origin(request.headers());
+        if headers::Extra::is_preflight(origin.as_ref(), request.method()) {
+            let mut response = response::text(204, "");
+            response.headers_mut().clear();
+            self.settings.headers.add(origin, response.headers_mut());
+            return response;
+        }
         let query = Query::parse(request.uri().query());
         let output = negotiation::for_error(request.headers(), &query);
         let mut response = match RequestInfo::new(request.method(), request.uri(), &query) {
@@ -43,6 +51,7 @@ impl ApiServer {
         let no_cache = HeaderValue::from_static("no-cache, private");
         response.headers_mut().entry(header::CACHE_CONTROL).or_insert(no_cache);
         response.headers_mut().insert(audit::HEADER, audit_id);
+        self.settings.headers.add(origin, response.headers_mut());
         response
     }
 
@@ -58,7 +67,7 @@ impl ApiServer {
             true => None,
             false => Some(deadline(query, self.settings.request_timeout)?),
         };
-        let user = self.authenticate(&peer, info, request.headers())?;
+        let user = self.authenticate(&peer, info, request.headers()).await?;
         let admitted = match self.flow.admit(self.storage.store(), &user, info, query).await {
             Ok(admitted) => admitted,
             Err((admitted, _)) => return Ok(flow::refused(&admitted)),
@@ -120,14 +129,15 @@ impl ApiServer {
         }
     }
 
-    fn authenticate(
+    async fn authenticate(
         self: &Arc<Self>,
         peer: &Peer,
         info: &RequestInfo,
         headers: &http::HeaderMap,
     ) -> Result<Arc<UserInfo>, Status> {
-        let lookup = self.lookup();
-        let found = self.authenticator.identify(peer, headers, &lookup, self.clock.now());
+        let now = self.clock.now();
+        let found = self.authenticator.identify(peer, headers, &info.path, &self.lookup(), now);
+        let found = found.await;
         self.metrics.authenticated(found.as_deref().ok());
         let user = found?;
         let request = authorization::Attributes::from(info);
@@ -142,7 +152,15 @@ impl ApiServer {
         user: &UserInfo,
         attributes: &authorization::Attributes<'_>,
     ) -> Result<(), Status> {
-        let decision = self.authorizer.decide(user, attributes);
+        self.check(user, attributes, &self.authorizer.decide(user, attributes))
+    }
+
+    fn check(
+        &self,
+        user: &UserInfo,
+        attributes: &authorization::Attributes<'_>,
+        decision: &authorization::Decision,
+    ) -> Result<(), Status> {
         self.metrics.authorized(decision.is_allowed());
         if decision.is_allowed() {
             return Ok(());

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
+    CipherSuite, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
@@ -20,10 +20,47 @@ use rustls::{
 /// # Errors
 /// When the ring provider lacks the default protocol versions, which would be a build fault.
 pub fn server_config(certificates: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>, Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    server_config_with(certificates, &Agreement::default())
+}
+
+/// What a handshake may agree on. The default: TLS 1.2 and 1.3, with every cipher suite of the library.
+#[derive(Clone, Debug, Default)]
+pub struct Agreement {
+    /// TLS 1.3 and nothing older.
+    pub only_tls13: bool,
+    /// Of TLS 1.2; empty: all. Those of TLS 1.3 are not chosen, as in Go.
+    pub suites: Vec<CipherSuite>,
+}
+
+/// The cipher suites that there are, by the names that upstream's flags use, and whether they are of TLS 1.3.
+pub fn suites() -> Vec<(String, CipherSuite, bool)> {
+    let each = provider().cipher_suites.clone().into_iter();
+    each.filter_map(|suite| {
+        let name = suite.suite().as_str()?.replacen("TLS13_", "TLS_", 1);
+        Some((name, suite.suite(), suite.tls13().is_some()))
+    })
+    .collect()
+}
+
+/// As [`server_config`], with a say in what is agreed on.
+///
+/// # Errors
+/// When nothing is left to agree on.
+pub fn server_config_with(
+    certificates: Arc<dyn ResolvesServerCert>,
+    agreement: &Agreement,
+) -> Result<Arc<ServerConfig>, Error> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    if !agreement.suites.is_empty() {
+        provider
+            .cipher_suites
+            .retain(|suite| suite.tls13().is_some() || agreement.suites.contains(&suite.suite()));
+    }
+    let only = [&rustls::version::TLS13];
+    let versions = if agreement.only_tls13 { &only } else { rustls::DEFAULT_VERSIONS };
     let verifier = Arc::new(AnyClientCertificate { algorithms: provider.signature_verification_algorithms });
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(versions)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];

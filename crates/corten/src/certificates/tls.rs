@@ -23,6 +23,11 @@ impl Identity {
         Ok(Arc::new(Identity { current: ArcSwap::from_pointee(certified_key(pair)?) }))
     }
 
+    /// What is shown now.
+    pub fn key(&self) -> Arc<CertifiedKey> {
+        self.current.load_full()
+    }
+
     pub fn set(&self, pair: &Pair) -> Result<()> {
         self.current.store(Arc::new(certified_key(pair)?));
         Ok(())

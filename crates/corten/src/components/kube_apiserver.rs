@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use apiserver::authentication::request_header;
-use apiserver::authorization::Mode;
-use apiserver::server::{Config, Served, features::Gates};
+use apiserver::authorization::{Asked, Mode};
+use apiserver::server::{ApiServer, Config, Served, features::Gates, headers};
 use clap::Args;
 
+use super::kube_apiserver_access::{self, AccessFlags};
 use super::kube_apiserver_admission::AdmissionFlags;
 use super::kube_apiserver_other::Other;
+use super::kube_apiserver_reload::{Watched, follow};
+use super::kube_apiserver_tls::{ByName, TlsFlags};
 use super::{Common, duration, execute, read};
 use crate::certificates::Pair;
 use crate::certificates::tls::Identity;
@@ -40,9 +43,17 @@ pub struct Flags {
     tls_cert_file: PathBuf,
     #[arg(long, value_name = "FILE")]
     tls_private_key_file: PathBuf,
-    /// true is the only value built
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[command(flatten)]
+    tls: TlsFlags,
+    /// Let containers be privileged
+    #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     allow_privileged: bool,
+    /// Regular expressions of the origins whose pages may read answers
+    #[arg(long, value_name = "PATTERNS", value_delimiter = ',')]
+    cors_allowed_origins: Vec<String>,
+    /// Of the Strict-Transport-Security header: max-age=SECONDS, includeSubDomains, preload
+    #[arg(long, value_name = "DIRECTIVES", value_delimiter = ',')]
+    strict_transport_security_directives: Vec<String>,
     #[command(flatten)]
     admission: AdmissionFlags,
     /// Versions and resources to turn on or off: api/all, api/ga, api/beta, api/alpha, group/version,
@@ -81,15 +92,12 @@ struct AuthenticationFlags {
     /// Who signs clients' certificates
     #[arg(long, value_name = "FILE")]
     client_ca_file: Option<PathBuf>,
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
-    anonymous_auth: bool,
     #[arg(long, value_name = "FILE")]
     token_auth_file: Option<PathBuf>,
     #[arg(long, value_name = "BOOL", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     enable_bootstrap_token_auth: bool,
-    /// Asked one after the other: AlwaysAllow, AlwaysDeny, Node, RBAC
-    #[arg(long, value_name = "MODES", value_delimiter = ',', default_value = "Node,RBAC")]
-    authorization_mode: Vec<Mode>,
+    #[command(flatten)]
+    access: AccessFlags,
     /// Of service account tokens; may be repeated, the first signs
     #[arg(long, value_name = "URL", default_value = api_server::ISSUER)]
     service_account_issuer: Vec<String>,
@@ -220,13 +228,78 @@ async fn serve(
 ) -> Result<()> {
     let server = api_server::build_with(options, opened.store.clone(), world, |config| tune(flags, config))?;
     let address = SocketAddr::new(flags.bind_address, flags.secure_port);
-    let serving = api_server::start(server, address, identity).await?;
+    let (certificates, agreement) = (flags.tls.certificates(identity.clone())?, flags.tls.agreement()?);
+    tokio::spawn(follow(watched(flags, &server, &identity, &certificates), shutdown.clone()));
+    let serving = api_server::start_with(server, address, certificates, &agreement).await?;
     tracing::info!(address = %serving.address, "serving");
     shutdown.cancelled().await;
     serving.server.begin_shutdown();
     tokio::time::sleep(flags.load.shutdown_delay_duration).await;
     serving.stop().await;
     Ok(())
+}
+
+/// The files that are read again while the server runs.
+fn watched(
+    flags: &Flags,
+    server: &Arc<ApiServer>,
+    identity: &Arc<Identity>,
+    certificates: &ByName,
+) -> Vec<Watched> {
+    let pair = |files: [PathBuf; 2], identity: &Arc<Identity>| {
+        let identity = identity.clone();
+        Watched::new(files.into(), move |texts| match texts {
+            [certificate, key] => identity.set(&Pair { certificate: certificate.clone(), key: key.clone() }),
+            _ => Ok(()),
+        })
+    };
+    let mut all = vec![pair([flags.tls_cert_file.clone(), flags.tls_private_key_file.clone()], identity)];
+    all.extend(certificates.named().map(|(files, identity)| pair(files.clone(), identity)));
+    let who = &flags.authentication;
+    if let Some(file) = &who.client_ca_file {
+        let server = server.clone();
+        all.push(Watched::new(vec![file.clone()], move |texts| {
+            Ok(server.authenticator.trust_clients_of(texts.concat().as_bytes())?)
+        }));
+    }
+    if let Some(file) = &who.requestheader_client_ca_file {
+        let server = server.clone();
+        all.push(Watched::new(vec![file.clone()], move |texts| {
+            Ok(server.authenticator.trust_proxies_of(texts.concat().as_bytes())?)
+        }));
+    }
+    let (authentication, authorization) = who.access.files();
+    if let Some(file) = authentication {
+        let (server, access, own) = (server.clone(), who.access.clone(), who.service_account_issuer.clone());
+        all.push(Watched::new(vec![file.into()], move |texts| {
+            let (issuers, anonymous) = access.believed(&texts.concat(), &own)?;
+            server.authenticator.reconfigure(issuers, anonymous);
+            Ok(())
+        }));
+    }
+    if let Some(file) = authorization {
+        let server = server.clone();
+        // What the store is followed for must stay.
+        let modes: Vec<Mode> = server.authorizer.modes();
+        all.push(Watched::new(vec![file.into()], move |texts| {
+            let asked = kube_apiserver_access::asked(&texts.concat(), &modes)?;
+            let added = asked.iter().find_map(|one| match one {
+                Asked::Mode(mode) if !modes.contains(mode) && matches!(mode, Mode::Node | Mode::Rbac) => {
+                    Some(mode)
+                }
+                _ => None,
+            });
+            if let Some(mode) = added {
+                let mode = mode.name();
+                bail!(
+                    "authorizer type {mode} is not allowed if it was not enabled at initial server startup"
+                );
+            }
+            server.authorizer.reconfigure(asked);
+            Ok(())
+        }));
+    }
+    all
 }
 
 /// What only this program can set.
@@ -236,7 +309,15 @@ fn tune(flags: &Flags, config: &mut Config) -> Result<()> {
     config.gates = gates;
     config.admission = flags.admission.chain()?;
     config.aggregator = aggregator(flags)?;
-    config.authorization = flags.authentication.authorization_mode.clone();
+    config.authorization = flags.authentication.access.asked()?;
+    config.allow_privileged = flags.allow_privileged;
+    config.headers =
+        headers::Extra::new(&flags.cors_allowed_origins, &flags.strict_transport_security_directives)
+            .map_err(anyhow::Error::msg)?;
+    let who = &flags.authentication;
+    let own = &who.service_account_issuer;
+    let audiences = if who.api_audiences.is_empty() { own } else { &who.api_audiences };
+    who.access.authenticate(&mut config.authentication, own, audiences)?;
     config.node_ports = flags.service_node_port_range;
     config.kubelet_port = flags.kubelet.kubelet_port;
     config.publish_endpoints = flags.endpoint_reconciler_type == "lease";
@@ -283,9 +364,6 @@ async fn advertise_address(flags: &Flags) -> Result<Option<IpAddr>> {
 }
 
 fn options(flags: &Flags, advertise: Option<IpAddr>) -> Result<api_server::Options> {
-    if !flags.allow_privileged {
-        bail!("--allow-privileged=false is not built");
-    }
     let who = &flags.authentication;
     let signing_key = read(&who.service_account_signing_key_file)?;
     let mut keys: Vec<String> =
@@ -309,7 +387,7 @@ fn options(flags: &Flags, advertise: Option<IpAddr>) -> Result<api_server::Optio
         extend_tokens: who.service_account_extend_token_expiration,
         token_file: who.token_auth_file.as_deref().map(read).transpose()?,
         bootstrap_tokens: who.enable_bootstrap_token_auth,
-        anonymous: who.anonymous_auth,
+        anonymous: true,
         service_cidrs: flags.service_cluster_ip_range.clone(),
         advertise: advertise.map(|address| (address, flags.secure_port)),
         kubelets: kubelets(&flags.kubelet)?,
@@ -396,7 +474,7 @@ mod tests {
     fn the_flags_of_kubeadm() {
         let words = || KUBEADM.split_whitespace();
         let flags = Program::try_parse_from(["x"].into_iter().chain(words())).unwrap().flags;
-        assert_eq!(flags.authentication.authorization_mode, [Mode::Node, Mode::Rbac]);
+        assert_eq!(flags.authentication.access.asked().unwrap().len(), 2);
         assert_eq!(flags.authentication.requestheader_username_headers, ["X-Remote-User"]);
         let refused = Program::try_parse_from(
             ["x"].into_iter().chain(words()).chain(["--etcd-servers=https://127.0.0.1:2379"]),

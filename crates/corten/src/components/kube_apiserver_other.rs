@@ -16,8 +16,6 @@ use Rule::{Idle, Only, Refused};
 
 const STORE: &str = "an external etcd is not built: the store is built in (--data-dir)";
 const AUDIT: &str = "audit is not built";
-const OIDC: &str = "OpenID Connect is not built";
-const WEBHOOK: &str = "token and authorization webhooks are not built";
 const CACHE: &str = "the store itself is the watch cache, and holds every object once";
 
 /// Sorted by name. A flag that takes no value upstream may come without one.
@@ -40,22 +38,12 @@ const TABLE: &[(&str, Rule)] = &[
     ("audit-webhook-initial-backoff", Refused(AUDIT)),
     ("audit-webhook-mode", Refused(AUDIT)),
     ("audit-webhook-version", Refused(AUDIT)),
-    ("authentication-config", Refused("authentication configuration files are not built")),
-    ("authentication-token-webhook-cache-ttl", Refused(WEBHOOK)),
-    ("authentication-token-webhook-config-file", Refused(WEBHOOK)),
-    ("authentication-token-webhook-version", Refused(WEBHOOK)),
-    ("authorization-config", Refused("authorization configuration files are not built")),
     ("authorization-policy-file", Refused("ABAC is not built")),
-    ("authorization-webhook-cache-authorized-ttl", Refused(WEBHOOK)),
-    ("authorization-webhook-cache-unauthorized-ttl", Refused(WEBHOOK)),
-    ("authorization-webhook-config-file", Refused(WEBHOOK)),
-    ("authorization-webhook-version", Refused(WEBHOOK)),
     ("cert-dir", Refused("certificates are not made here: give --tls-cert-file and --tls-private-key-file")),
     ("contention-profiling", Only(&["false"], "profiling is not built")),
     ("coordinated-leadership-lease-duration", Refused("coordinated leader election is not built")),
     ("coordinated-leadership-renew-deadline", Refused("coordinated leader election is not built")),
     ("coordinated-leadership-retry-period", Refused("coordinated leader election is not built")),
-    ("cors-allowed-origins", Refused("cross-origin requests are not built")),
     ("debug-socket-path", Only(&[""], "profiling is not built")),
     ("default-watch-cache-size", Idle(CACHE)),
     ("delete-collection-workers", Idle("the store commits the deletions of a collection together")),
@@ -93,15 +81,6 @@ const TABLE: &[(&str, Rule)] = &[
     ("log-text-split-stream", Refused("all logs go to one stream")),
     ("logging-format", Only(&["text"], "logs are text")),
     ("max-connection-bytes-per-sec", Only(&["0"], "connections are not slowed down")),
-    ("oidc-ca-file", Refused(OIDC)),
-    ("oidc-client-id", Refused(OIDC)),
-    ("oidc-groups-claim", Refused(OIDC)),
-    ("oidc-groups-prefix", Refused(OIDC)),
-    ("oidc-issuer-url", Refused(OIDC)),
-    ("oidc-required-claim", Refused(OIDC)),
-    ("oidc-signing-algs", Refused(OIDC)),
-    ("oidc-username-claim", Refused(OIDC)),
-    ("oidc-username-prefix", Refused(OIDC)),
     ("peer-advertise-ip", Refused("requests are not passed on between API servers")),
     ("peer-advertise-port", Refused("requests are not passed on between API servers")),
     ("peer-ca-file", Refused("requests are not passed on between API servers")),
@@ -121,11 +100,7 @@ const TABLE: &[(&str, Rule)] = &[
         "storage-media-type",
         Only(&["application/vnd.kubernetes.protobuf", ""], "built-in kinds are stored in protobuf"),
     ),
-    ("strict-transport-security-directives", Refused("HSTS is not built")),
-    ("tls-cipher-suites", Refused("the TLS library's own list is used: TLS 1.3, and forward secrecy in 1.2")),
     ("tls-curve-preferences", Refused("the TLS library's own list is used")),
-    ("tls-min-version", Only(&["VersionTLS12", ""], "TLS 1.2 is the oldest version served")),
-    ("tls-sni-cert-key", Refused("one certificate is served")),
     ("tracing-config-file", Refused("tracing is not built")),
     ("vmodule", Refused("-v sets how much is logged")),
     ("watch-cache", Only(&["true"], CACHE)),

@@ -4,8 +4,11 @@
 mod configuration;
 mod health;
 pub mod kube_apiserver;
+mod kube_apiserver_access;
 mod kube_apiserver_admission;
 mod kube_apiserver_other;
+mod kube_apiserver_reload;
+mod kube_apiserver_tls;
 pub mod kube_controller_manager;
 pub mod kube_proxy;
 mod kube_proxy_configuration;

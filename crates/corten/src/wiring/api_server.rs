@@ -91,6 +91,7 @@ pub fn build_with(
         service_accounts: Some(Arc::new(verifier)),
         token_file: tokens,
         bootstrap_tokens: options.bootstrap_tokens,
+        ..authentication::Config::default()
     });
     let mut issuer = service_account::Issuer::new(issuer, signing);
     issuer.longest_seconds = options.longest_token;
@@ -143,11 +144,21 @@ pub async fn start(
     address: SocketAddr,
     identity: Arc<dyn ResolvesServerCert>,
 ) -> Result<Serving> {
+    start_with(server, address, identity, &tls::Agreement::default()).await
+}
+
+/// As [`start`], with a say in what TLS agrees on.
+pub async fn start_with(
+    server: Arc<ApiServer>,
+    address: SocketAddr,
+    identity: Arc<dyn ResolvesServerCert>,
+    agreement: &tls::Agreement,
+) -> Result<Serving> {
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("binding the API server to {address}; --secure-port chooses another port")
     })?;
     let address = listener.local_addr()?;
-    let tls = tls::server_config(identity).context("preparing TLS")?;
+    let tls = tls::server_config_with(identity, agreement).context("preparing TLS")?;
     let shutdown = CancellationToken::new();
     let listening = tokio::spawn(serve(server.clone(), listener, tls, shutdown.clone()));
     apiserver::bootstrap::run(&server)

@@ -17,21 +17,21 @@ use crate::{
 
 /// Answers a create of a kind of `authentication.k8s.io`.
 pub async fn create(scope: &Scope<'_>, mut object: Value, options: &WriteOptions) -> Result<Value, Status> {
-    scope.admit(Operation::Create, &mut object, None, options.dry_run).await?;
-    scope.check(Operation::Create, &object, None, options.dry_run).await?;
+    scope.admit(Operation::Create, &mut object, None, options.into()).await?;
+    scope.check(Operation::Create, &object, None, options.into()).await?;
     match &*scope.resource.plural {
         "selfsubjectreviews" => {
             meta::set(&mut object, "creationTimestamp", Some(meta::time(scope.server.clock.now())));
             object["status"] = json!({ "userInfo": user_info(scope.user) });
             Ok(object)
         }
-        "tokenreviews" => review(scope, object),
+        "tokenreviews" => review(scope, object).await,
         other => Err(Status::method_not_supported(&scope.resource.group, other, "create")),
     }
 }
 
 /// `UserInfo` of `authentication.k8s.io`.
-fn user_info(user: &UserInfo) -> Value {
+pub fn user_info(user: &UserInfo) -> Value {
     let mut out = serde_json::Map::new();
     if !user.name.is_empty() {
         out.insert("username".into(), user.name.as_str().into());
@@ -50,7 +50,7 @@ fn user_info(user: &UserInfo) -> Value {
 }
 
 /// TokenReview: is this token good, for these audiences (the server's own, if none are given), and whose is it?
-fn review(scope: &Scope<'_>, mut object: Value) -> Result<Value, Status> {
+async fn review(scope: &Scope<'_>, mut object: Value) -> Result<Value, Status> {
     let token = object["spec"]["token"].as_str().unwrap_or_default();
     if token.is_empty() {
         return Err(Status::bad_request("token is required for TokenReview in authentication"));
@@ -64,8 +64,9 @@ fn review(scope: &Scope<'_>, mut object: Value) -> Result<Value, Status> {
         .map(String::from)
         .collect();
     let audiences = if asked.is_empty() { server.authenticator.audiences().to_vec() } else { asked };
-    let lookup = server.lookup();
-    let found = server.authenticator.authenticate_token(token, Some(&audiences), &lookup, server.clock.now());
+    let now = server.clock.now();
+    let found = server.authenticator.authenticate_token(token, Some(&audiences), &server.lookup(), now);
+    let found = found.await;
     let mut status = json!({"user": {}});
     match found {
         Ok(Some(found)) => {

@@ -14,13 +14,13 @@ use crate::{
 
 /// Answers a create of a kind of `authorization.k8s.io`.
 pub async fn create(scope: &Scope<'_>, mut object: Value, options: &WriteOptions) -> Result<Value, Status> {
-    scope.admit(Operation::Create, &mut object, None, options.dry_run).await?;
+    scope.admit(Operation::Create, &mut object, None, options.into()).await?;
     let plural = &*scope.resource.plural;
     if plural == "selfsubjectrulesreviews" {
         if text(&object["spec"], "namespace").is_empty() {
             return Err(Status::bad_request("no namespace on request"));
         }
-        scope.check(Operation::Create, &object, None, options.dry_run).await?;
+        scope.check(Operation::Create, &object, None, options.into()).await?;
         return Ok(rules(scope, object));
     }
     let local = plural == "localsubjectaccessreviews";
@@ -33,7 +33,7 @@ pub async fn create(scope: &Scope<'_>, mut object: Value, options: &WriteOptions
     if !errors.is_empty() {
         return Err(Status::invalid(&scope.resource.group, "", "", &errors));
     }
-    scope.check(Operation::Create, &object, None, options.dry_run).await?;
+    scope.check(Operation::Create, &object, None, options.into()).await?;
     let asked;
     let user = if own {
         scope.user
@@ -41,7 +41,7 @@ pub async fn create(scope: &Scope<'_>, mut object: Value, options: &WriteOptions
         asked = user(&object["spec"]);
         &asked
     };
-    object["status"] = answer(scope, user, &object["spec"]);
+    object["status"] = answer(scope, user, &object["spec"]).await;
     Ok(object)
 }
 
@@ -63,11 +63,12 @@ fn user(spec: &Value) -> UserInfo {
     user
 }
 
-fn answer(scope: &Scope<'_>, user: &UserInfo, spec: &Value) -> Value {
-    let selector;
+async fn answer(scope: &Scope<'_>, user: &UserInfo, spec: &Value) -> Value {
+    let (selector, label_selector);
     let resource = &spec["resourceAttributes"];
     let attributes = if resource.is_object() {
         selector = field_selector(&resource["fieldSelector"]);
+        label_selector = labels_of(&resource["labelSelector"]);
         Attributes {
             is_resource: true,
             verb: text(resource, "verb"),
@@ -81,13 +82,14 @@ fn answer(scope: &Scope<'_>, user: &UserInfo, spec: &Value) -> Value {
             namespace: text(resource, "namespace"),
             name: text(resource, "name"),
             field_selector: &selector,
+            label_selector: &label_selector,
             ..Attributes::default()
         }
     } else {
         let path = &spec["nonResourceAttributes"];
         Attributes { verb: text(path, "verb"), path: text(path, "path"), ..Attributes::default() }
     };
-    let decision = scope.server.authorizer.decide(user, &attributes);
+    let decision = scope.server.authorizer.ask(user, &attributes).await;
     let mut status = json!({"allowed": decision.is_allowed()});
     if matches!(decision, Decision::Deny(_)) {
         status["denied"] = true.into();
@@ -95,6 +97,9 @@ fn answer(scope: &Scope<'_>, user: &UserInfo, spec: &Value) -> Value {
     let reason = decision.reason().to_string();
     if !reason.is_empty() {
         status["reason"] = reason.into();
+    }
+    if let Some(why) = decision.reason().failure() {
+        status["evaluationError"] = why.into();
     }
     status
 }
@@ -111,6 +116,25 @@ fn field_selector(selector: &Value) -> String {
             ("In", [value]) => Some(format!("{}={value}", text(r, "key"))),
             _ => None,
         }
+    });
+    terms.collect::<Vec<_>>().join(",")
+}
+
+/// The same of labels.
+fn labels_of(selector: &Value) -> String {
+    let raw = text(selector, "rawSelector");
+    if !raw.is_empty() {
+        return raw.to_owned();
+    }
+    let terms = selector["requirements"].as_array().into_iter().flatten().filter_map(|r| {
+        let (key, values) = (text(r, "key"), strings(&r["values"]).collect::<Vec<_>>().join(","));
+        Some(match text(r, "operator") {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "Exists" => key.to_owned(),
+            "DoesNotExist" => format!("!{key}"),
+            _ => return None,
+        })
     });
     terms.collect::<Vec<_>>().join(",")
 }
