@@ -30,7 +30,7 @@ pub async fn shown<'v>(
     if !has_other_version(scope, kind) {
         return Ok(managed_fields::unfolded(object));
     }
-    let mut object = converted(scope, object.clone(), &scope.resource.gvk(), kind)?;
+    let mut object = converted(scope, object.clone(), &scope.resource.gvk(), kind).await?;
     managed_fields::unfold(&mut object);
     Ok(Cow::Owned(object))
 }
@@ -51,19 +51,24 @@ pub async fn taken(
         return scale::apply(scope.resource, &object, before);
     }
     if has_other_version(scope, kind) {
-        return converted(scope, object, kind, &scope.resource.gvk());
+        return converted(scope, object, kind, &scope.resource.gvk()).await;
     }
     Ok(object)
 }
 
-fn converted(
+async fn converted(
     scope: &Scope<'_>,
     mut object: Value,
     from: &GroupVersionKind,
     to: &GroupVersionKind,
 ) -> Result<Value, Status> {
-    conversion::convert(&mut object, &to.kind, (&from.group, &from.version), (&to.group, &to.version));
-    object["apiVersion"] = to.group_version().to_string().into();
+    let api_version = to.group_version().to_string();
+    if custom::of(scope.resource).is_some() {
+        object = scope.server.shown_in(scope.resource, object, &api_version).await?;
+    } else {
+        conversion::convert(&mut object, &to.kind, (&from.group, &from.version), (&to.group, &to.version));
+        object["apiVersion"] = api_version.into();
+    }
     settled(scope, object, to)
 }
 

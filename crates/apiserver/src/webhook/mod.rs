@@ -1,7 +1,7 @@
 //! Calling webhooks, whatever they are asked: admission, conversion of custom objects.
 //!
-//! [`Client::target`] makes a [`Target`] of a `clientConfig`; whoever follows a configuration keeps it, and with it the
-//! connections, for as long as the configuration stands. [`Client::post`] asks.
+//! [`Client::target`] makes a [`Target`] of a `clientConfig`; targets that are the same share their connections, for as
+//! long as somebody keeps one or asks for it. [`Client::post`] asks.
 //!
 //! As upstream: HTTP/1.1, so that the endpoints of a service share the load (kubernetes issue 75791), and HTTP/2 only
 //! with a server on this machine; an answer must come within the timeout, all of it. Unlike upstream a redirect is
@@ -13,7 +13,7 @@ mod tls;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -22,6 +22,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use self::connection::Peer;
 use crate::{proxy::service, storage::Storage};
@@ -54,7 +55,7 @@ impl Error {
     }
 }
 
-/// Where a webhook is reached. Cheap to clone; the connections go with the last one.
+/// Where a webhook is reached. Cheap to clone.
 #[derive(Clone)]
 pub struct Target {
     peer: Arc<Peer>,
@@ -78,9 +79,12 @@ pub struct Limits {
 pub struct Client {
     storage: Storage,
     entropy: Arc<dyn Entropy>,
-    /// Targets that are the same share their connections.
-    peers: Mutex<BTreeMap<Key, Weak<Peer>>>,
+    /// Targets that are the same share their connections; with when they were last asked for.
+    peers: Mutex<BTreeMap<Key, (Arc<Peer>, Instant)>>,
 }
+
+/// How long a target is remembered that nobody keeps.
+const FORGET: Duration = Duration::from_secs(300);
 
 /// Authority and bundle.
 type Key = (String, Vec<u8>);
@@ -135,13 +139,16 @@ impl Client {
     ) -> Result<Arc<Peer>, Error> {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (authority, bundle);
-        if let Some(peer) = peers.get(&key).and_then(Weak::upgrade) {
-            return Ok(peer);
+        let now = Instant::now();
+        if let Some((peer, asked)) = peers.get_mut(&key) {
+            *asked = now;
+            return Ok(peer.clone());
         }
-        peers.retain(|_, peer| peer.strong_count() > 0);
+        // Nobody holds it and nobody has asked for a while: its configuration is gone.
+        peers.retain(|_, (peer, asked)| Arc::strong_count(peer) > 1 || now - *asked < FORGET);
         let peer = Peer::new(key.0.clone(), host, at, &key.1).map_err(Error::Configuration)?;
         let peer = Arc::new(peer);
-        peers.insert(key, Arc::downgrade(&peer));
+        peers.insert(key, (peer.clone(), now));
         Ok(peer)
     }
 

@@ -217,9 +217,14 @@ struct Response {
 /// In upstream's words where it does not hold together.
 pub fn read(version: Version, mutating: bool, uid: &str, body: &[u8]) -> Result<Answer, Error> {
     let content = |why: String| Error::Content(why);
-    let answered: Answered = serde_json::from_slice(body).map_err(|e| {
-        Error::Syntax(format!("couldn't get version/kind; json parse error: {e}"))
-    })?;
+    let syntax = |why: &dyn std::fmt::Display| {
+        Error::Syntax(format!("couldn't get version/kind; json parse error: {why}"))
+    };
+    // A list would pass for an object that says nothing.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(syntax(&"json: cannot unmarshal array into Go value of type struct"));
+    }
+    let answered: Answered = serde_json::from_slice(body).map_err(|e| syntax(&e))?;
     let kind = answered.kind.unwrap_or_default();
     let api_version = answered.api_version.unwrap_or_default();
     let other_version = match version {
