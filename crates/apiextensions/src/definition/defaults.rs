@@ -71,7 +71,7 @@ impl<'a> Defaults<'a> {
         let all = path.child("properties");
         for (name, property) in &node.properties {
             let within_meta = at.within_meta || node.embedded && META_FIELDS.contains(&&**name);
-            let at = below(property, Step::Field(name.clone()), within_meta);
+            let at = below(property, Step::Field((**name).into()), within_meta);
             self.node(at, &all.key(name), errors)?;
         }
         Ok(())

@@ -52,7 +52,7 @@ pub struct Findings {
 struct Node {
     own: Option<Box<Own>>,
     /// Sorted by name.
-    properties: Box<[(Box<str>, Node)]>,
+    properties: Box<[(Arc<str>, Node)]>,
     items: Option<Box<Node>>,
     additional: Option<Box<Node>>,
 }

@@ -1,5 +1,7 @@
 //! Defaults and nulls, as upstream's `schema/defaulting` has it.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::{Structural, metadata, prune};
@@ -67,8 +69,9 @@ pub fn prune_nulls(value: &mut Value, schema: Option<&Structural>) {
 /// Prunes the defaults themselves, each in its place in an object: what an older definition was allowed to say must
 /// not bring back fields that are pruned. `meta` is the type of metadata.
 pub fn prune_defaults(schema: &mut Structural, meta: (&Schema, TypeId)) {
-    let root = schema.clone();
-    prune_below(schema, &root, &mut Vec::new(), meta);
+    if let Some(pruned) = pruned(schema, schema, &mut Vec::new(), meta) {
+        *schema = pruned;
+    }
 }
 
 /// The way from the root to a node.
@@ -78,28 +81,52 @@ pub(crate) enum Step {
     Index,
 }
 
-fn prune_below(node: &mut Structural, root: &Structural, way: &mut Vec<Step>, meta: (&Schema, TypeId)) {
-    if let Some(default) = node.default.take() {
+/// The node with its defaults pruned, if that makes a difference.
+fn pruned(
+    node: &Structural,
+    root: &Structural,
+    way: &mut Vec<Step>,
+    meta: (&Schema, TypeId),
+) -> Option<Structural> {
+    let mut below = |node: &Structural, step: Step| {
+        way.push(step);
+        let pruned = pruned(node, root, way, meta);
+        way.pop();
+        pruned.map(Arc::new)
+    };
+    let others = node.additional.schema().and_then(|others| below(others, Step::Field("*".into())));
+    let items = node.items.as_deref().and_then(|items| below(items, Step::Index));
+    let mut changed = false;
+    let mut properties = Vec::with_capacity(node.properties.len());
+    for (name, property) in node.properties.shared() {
+        let pruned = below(property, Step::Field((**name).into()));
+        changed |= pruned.is_some();
+        properties.push((name.clone(), pruned.unwrap_or_else(|| property.clone())));
+    }
+    let default = node.default.as_ref().map(|default| {
         let mut object = surround(default.clone(), way);
         metadata::drop_malformed(&mut object, root, meta);
         prune::prune(&mut object, root);
-        node.default = Some(take(object, way).unwrap_or(default)).filter(|value| !value.is_null());
+        take(object, way).or_else(|| Some(default.clone())).filter(|value| !value.is_null())
+    });
+    let default = default.filter(|pruned| *pruned != node.default);
+    if others.is_none() && items.is_none() && !changed && default.is_none() {
+        return None;
     }
-    if let super::Additional::Schema(others) = &mut node.additional {
-        way.push(Step::Field("*".into()));
-        prune_below(others, root, way, meta);
-        way.pop();
+    let mut node = node.clone();
+    if let Some(others) = others {
+        node.additional = super::Additional::Schema(others);
     }
-    if let Some(items) = &mut node.items {
-        way.push(Step::Index);
-        prune_below(items, root, way, meta);
-        way.pop();
+    if items.is_some() {
+        node.items = items;
     }
-    for (name, property) in &mut node.properties {
-        way.push(Step::Field(name.clone()));
-        prune_below(property, root, way, meta);
-        way.pop();
+    if changed {
+        node.properties = properties.into_iter().collect();
     }
+    if let Some(default) = default {
+        node.default = default;
+    }
+    Some(node)
 }
 
 /// An object with the value at the end of the way and nothing else.

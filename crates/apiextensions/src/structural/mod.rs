@@ -10,8 +10,8 @@
 //!
 //! Recursion follows a schema or an object, both of which the decoder keeps below [`apimachinery::codec::MAX_DEPTH`].
 
-use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, OnceLock};
 
 use regex::Regex;
 use serde_json::Value;
@@ -27,17 +27,17 @@ pub mod prune;
 pub mod rules;
 pub mod validate;
 
-pub use compile::{Unsupported, compile};
+pub use compile::{Compiler, Unsupported, compile};
 
-/// One node of a schema.
+/// One node of a schema. Nodes that say the same are one node: schemas repeat themselves.
 ///
 /// Below `allOf`, `anyOf`, `oneOf` and `not` only what limits values counts; [`rules::check`] holds that.
 #[derive(Clone, Debug, Default)]
 pub struct Structural {
     /// `None`: any type (with `x-kubernetes-preserve-unknown-fields`), or an integer or a string.
     pub kind: Option<Kind>,
-    pub items: Option<Box<Structural>>,
-    pub properties: BTreeMap<Box<str>, Structural>,
+    pub items: Option<Arc<Structural>>,
+    pub properties: Properties,
     pub additional: Additional,
     pub default: Option<Value>,
     pub nullable: bool,
@@ -60,7 +60,7 @@ pub struct Structural {
 }
 
 /// `type`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     Array,
     Boolean,
@@ -91,6 +91,65 @@ impl Kind {
     }
 }
 
+/// `properties`, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Properties(Box<[(Arc<str>, Arc<Structural>)]>);
+
+type Property<'a> = (&'a Arc<str>, &'a Structural);
+
+impl Properties {
+    pub fn get(&self, name: &str) -> Option<&Structural> {
+        let at = self.0.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
+        self.0.get(at).map(|(_, property)| &**property)
+    }
+
+    pub fn contains_key(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = Property<'_>> {
+        self.into_iter()
+    }
+
+    /// As [`Properties::iter`], to be held on to.
+    pub(crate) fn shared(&self) -> &[(Arc<str>, Arc<Structural>)] {
+        &self.0
+    }
+
+    pub fn values(&self) -> impl Iterator<Item = &Structural> {
+        self.iter().map(|(_, property)| property)
+    }
+}
+
+impl<'a> IntoIterator for &'a Properties {
+    type Item = Property<'a>;
+    type IntoIter = std::iter::Map<
+        std::slice::Iter<'a, (Arc<str>, Arc<Structural>)>,
+        fn(&'a (Arc<str>, Arc<Structural>)) -> Property<'a>,
+    >;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter().map(|(name, property)| (name, property))
+    }
+}
+
+impl FromIterator<(Arc<str>, Arc<Structural>)> for Properties {
+    fn from_iter<T: IntoIterator<Item = (Arc<str>, Arc<Structural>)>>(all: T) -> Properties {
+        let mut all: Box<[_]> = all.into_iter().collect();
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Properties(all)
+    }
+}
+
 /// `additionalProperties`
 #[derive(Clone, Debug, Default)]
 pub enum Additional {
@@ -101,7 +160,7 @@ pub enum Additional {
     Any,
     /// `false`
     Never,
-    Schema(Box<Structural>),
+    Schema(Arc<Structural>),
 }
 
 impl Additional {
@@ -114,7 +173,7 @@ impl Additional {
 }
 
 /// One of `x-kubernetes-validations`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Rule {
     pub rule: Box<str>,
     pub message: Box<str>,
@@ -126,7 +185,7 @@ pub struct Rule {
 }
 
 /// What limits values.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
     pub format: Box<str>,
     pub maximum: Option<f64>,
@@ -173,7 +232,70 @@ impl Pattern {
     }
 }
 
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Pattern) -> bool {
+        self.text == other.text
+    }
+}
+
+impl PartialEq for Structural {
+    fn eq(&self, other: &Structural) -> bool {
+        std::ptr::eq(self, other)
+            || self.scalars() == other.scalars()
+                && self.parts().eq(other.parts())
+                && self.default == other.default
+                && self.list_keys == other.list_keys
+                && self.rules == other.rules
+                && self.limits == other.limits
+    }
+}
+
+impl Eq for Structural {}
+
+/// By what is said of the node itself, and by which nodes it holds: good for nodes that are made from the bottom up.
+impl Hash for Structural {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.scalars().hash(state);
+        for (name, part) in self.parts() {
+            (name, std::ptr::from_ref(part)).hash(state);
+        }
+        (&self.default, &self.list_keys, &self.rules).hash(state);
+        let Some(limits) = &self.limits else { return };
+        let numbers = [limits.maximum, limits.minimum, limits.multiple_of];
+        numbers.map(|number| number.map(f64::to_bits)).hash(state);
+        let sizes = [limits.max_length, limits.min_length, limits.max_items, limits.min_items];
+        (sizes, limits.max_properties, limits.min_properties).hash(state);
+        (limits.exclusive_maximum, limits.exclusive_minimum, limits.unique_items).hash(state);
+        (&limits.format, limits.pattern.as_ref().map(Pattern::text)).hash(state);
+        (&limits.one_of_values, &limits.required).hash(state);
+        (&limits.all_of, &limits.any_of, &limits.one_of, &limits.not).hash(state);
+    }
+}
+
 impl Structural {
+    fn scalars(&self) -> impl Hash + PartialEq {
+        let flags =
+            [self.nullable, self.int_or_string, self.embedded, self.preserve_unknown, self.atomic_map];
+        let list_type = self.list_type.map(|list_type| match list_type {
+            ListType::Atomic => 0,
+            ListType::Set => 1,
+            ListType::Map => 2,
+        });
+        let additional = match self.additional {
+            Additional::Absent => 0,
+            Additional::Any => 1,
+            Additional::Never => 2,
+            Additional::Schema(_) => 3,
+        };
+        (self.kind, flags, list_type, additional, self.items.is_some())
+    }
+
+    /// The nodes right below, properties by name.
+    fn parts(&self) -> impl Iterator<Item = (Option<&Arc<str>>, &Structural)> {
+        let others = self.items.as_deref().into_iter().chain(self.additional.schema());
+        others.map(|part| (None, part)).chain(self.properties.iter().map(|(name, part)| (Some(name), part)))
+    }
+
     /// What a field's values look like: its property's schema, or the one of all others.
     pub fn field(&self, name: &str) -> Option<&Structural> {
         self.properties.get(name).or_else(|| self.additional.schema())
