@@ -181,6 +181,7 @@ impl Frames {
                 let (group, version) = apimachinery::gvk::split(opened.api_version).unwrap();
                 let ty = api::object_type(group, version, opened.kind).expect("a known kind");
                 let mut object = decode(api::schema(), ty, opened.raw).unwrap();
+                apimachinery::managed_fields::unfold(&mut object);
                 object["kind"] = json!(opened.kind);
                 object["apiVersion"] = json!(opened.api_version);
                 self.rest = rest.to_vec();

@@ -10,7 +10,7 @@ use super::check::faults;
 use super::compare::{compare, set_of};
 use super::conflict::{Conflict, conflicts, status};
 use super::entries::{Entry, Operation};
-use super::merge::merge;
+use super::merge::{Merged, merge};
 use super::recorded::is_set_of;
 use super::remove::{prune, remove, with_named};
 use super::set::FieldSet;
@@ -28,12 +28,14 @@ const BEFORE: &str = "before-first-apply";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Applied {
     /// The object without its `managedFields`. What the configuration brought is as it was written, so that the
-    /// whole is not in normal form and has no defaults.
+    /// whole may be out of normal form and has no defaults.
     pub object: Value,
     /// The list to put into its metadata; `None`: nobody owns anything.
     pub managed: Option<Value>,
-    /// Whether anything but the owners differs from what was there. If not, the object is in normal form.
+    /// Whether anything but the owners differs from what was there.
     pub changed: bool,
+    /// The object is in normal form after all.
+    pub normal: bool,
 }
 
 /// Why a configuration is not applied.
@@ -98,7 +100,9 @@ impl Writer<'_> {
             self.check_type(config)?;
         }
 
-        let mut changed = merge(self.schema, self.ty, &mut object, config) || live.is_none();
+        let Merged { changed, mut normal } = merge(self.schema, self.ty, &mut object, config);
+        let mut changed = changed || live.is_none();
+        normal &= live.is_some();
         let mut entry = match before {
             Some(slot) if recorded => slot,
             mut before => {
@@ -107,6 +111,7 @@ impl Writer<'_> {
                 let last = before.as_mut().and_then(|slot| self.last(slot, &mine));
                 if let Some(last) = last {
                     self.take_back(&mut object, last, &mine, &mut slots);
+                    normal = false;
                     changed = live.is_none_or(|live| !equal_but_for_owners(live, &object));
                 }
                 mine.subtract(&UNOWNED);
@@ -136,7 +141,7 @@ impl Writer<'_> {
         }
         let entries = into_values(slots);
         let managed = (!entries.is_empty()).then_some(Value::Array(entries));
-        Ok(Applied { object, managed, changed })
+        Ok(Applied { object, managed, changed, normal: normal || !changed })
     }
 
     /// Whether the configuration may be applied to anything.

@@ -3,22 +3,36 @@
 //!
 //! The rules are those of structured-merge-diff (`typed/merge.go`), order of lists included.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
 
 use serde_json::{Map, Value};
 
 use super::plan::{Plan, Walk};
 use super::set::PathElement;
-use crate::schema::{List, Schema, TypeId};
+use crate::schema::{List, Schema, Shape, TypeId};
 
-/// Lays `config`, in which no list has two elements of one key, over `object`, and says whether that changed
-/// anything. Both are of the type `ty`; the result is not in normal form.
-pub(super) fn merge(schema: &Schema, ty: TypeId, object: &mut Value, config: &Value) -> bool {
-    let walk = Walk { schema };
-    walk.merge(Plan::Struct(&schema[ty]), object, config)
+/// What laying a configuration over an object did.
+pub(super) struct Merged {
+    pub changed: bool,
+    /// The object is as much in normal form as it was: only texts have changed.
+    pub normal: bool,
 }
 
-impl<'a> Walk<'a> {
+/// Lays `config`, in which no list has two elements of one key, over `object`. Both are of the type `ty`.
+pub(super) fn merge(schema: &Schema, ty: TypeId, object: &mut Value, config: &Value) -> Merged {
+    let merge = Merge { walk: Walk { schema }, normal: Cell::new(true) };
+    let changed = merge.merge(Plan::Struct(&schema[ty]), object, config);
+    Merged { changed, normal: merge.normal.get() }
+}
+
+struct Merge<'a> {
+    walk: Walk<'a>,
+    normal: Cell<bool>,
+}
+
+impl<'a> Merge<'a> {
+    /// Whether that changed anything.
     fn merge(&self, plan: Plan<'a>, object: &mut Value, config: &Value) -> bool {
         match (plan, &mut *object, config) {
             (Plan::Struct(_) | Plan::Map(_) | Plan::Free, Value::Object(into), Value::Object(from)) => {
@@ -35,6 +49,7 @@ impl<'a> Walk<'a> {
                 if let Some(changed) = self.merge_pairs(list, into, from) {
                     return changed;
                 }
+                self.normal.set(false);
                 let before = into.clone();
                 let old = std::mem::take(into);
                 *into = self.merge_lists(list, old, from);
@@ -43,6 +58,9 @@ impl<'a> Walk<'a> {
             _ => {
                 let changed = object != config;
                 if changed {
+                    let text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
+                    let texts = matches!(plan, Plan::Scalar(Shape::String)) && text(object) && text(config);
+                    self.normal.set(self.normal.get() && texts);
                     object.clone_from(config);
                 }
                 changed
@@ -54,9 +72,10 @@ impl<'a> Walk<'a> {
         let mut changed = false;
         for (key, value) in from {
             match into.get_mut(key) {
-                Some(there) => changed |= self.merge(self.plan_at(plan, key).0, there, value),
+                Some(there) => changed |= self.merge(self.walk.plan_at(plan, key).0, there, value),
                 None => {
                     changed = true;
+                    self.normal.set(false);
                     into.insert(key.clone(), value.clone());
                 }
             }
@@ -66,26 +85,26 @@ impl<'a> Walk<'a> {
 
     /// The usual case: both lists have the same elements in the same order. `None`: they have not.
     fn merge_pairs(&self, list: &'a List, into: &mut [Value], from: &[Value]) -> Option<bool> {
-        let same = |(a, b): (&Value, &Value)| self.compare_elements(list, a, b) == Some(Ordering::Equal);
+        let same = |(a, b): (&Value, &Value)| self.walk.compare_elements(list, a, b) == Some(Ordering::Equal);
         if into.len() != from.len() || !into.iter().zip(from).all(same) {
             return None;
         }
-        let plan = self.plan(&list.element);
+        let plan = self.walk.plan(&list.element);
         Some(into.iter_mut().zip(from).fold(false, |changed, (a, b)| self.merge(plan, a, b) || changed))
     }
 
     /// The elements of both: those of the object keep their places as long as the configuration does not order
     /// them otherwise.
     fn merge_lists(&self, list: &'a List, old: Vec<Value>, config: &[Value]) -> Vec<Value> {
-        let plan = self.plan(&list.element);
+        let plan = self.walk.plan(&list.element);
         let (mut names, mut values) = (Vec::with_capacity(old.len()), Vec::with_capacity(old.len()));
         for value in old {
-            let Some(element) = self.element(list, &value) else { continue };
+            let Some(element) = self.walk.element(list, &value) else { continue };
             names.push(element);
             values.push(Some(value));
         }
         let config: Vec<(PathElement, &Value)> =
-            config.iter().filter_map(|value| Some((self.element(list, value)?, value))).collect();
+            config.iter().filter_map(|value| Some((self.walk.element(list, value)?, value))).collect();
         let (left, right) = (Places::of(names.iter()), Places::of(config.iter().map(|(name, _)| name)));
         let mut out = Vec::with_capacity(names.len().max(config.len()));
         for next in order(&left, &right) {

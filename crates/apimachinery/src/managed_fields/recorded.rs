@@ -83,7 +83,8 @@ impl<'a, 't> Compare<'a, 't> {
                     self.text.clear();
                     self.text.push_str("f:");
                     self.text.push_str(key);
-                    count += self.child((plan, shape), value, (!named || empty, unowned), inside, &mut known)?;
+                    count +=
+                        self.child((plan, shape), value, (!named || empty, unowned), inside, &mut known)?;
                 }
             }
             (Plan::List(list), Value::Array(values)) => {
@@ -178,7 +179,9 @@ fn is_plain(tree: &Tree<'_>, at: usize, set: &FieldSet) -> bool {
 /// Whether a member of `set` may be recorded too, by the text of the elements. Where the set has a leaf and more is
 /// recorded below it, the field may count as one value by now. A text that cannot be read says yes.
 pub(super) fn intersects(recorded: &str, set: &FieldSet) -> bool {
-    !set.is_empty() && !recorded.is_empty() && Tree::read(recorded).is_none_or(|tree| shares(&tree, ROOT, set))
+    !set.is_empty()
+        && !recorded.is_empty()
+        && Tree::read(recorded).is_none_or(|tree| shares(&tree, ROOT, set))
 }
 
 fn shares(tree: &Tree<'_>, at: usize, set: &FieldSet) -> bool {

@@ -177,7 +177,10 @@ impl<'x, 't> Children<'x, 't> {
 
 /// The name of an element as it stands in a text, from its plain form; `room` is for what has to be written anew.
 pub(super) fn escaped<'n>(plain: &'n str, room: &'n mut Vec<u8>) -> &'n str {
-    if plain.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b':' | b'-'..=b'/' | b'_')) {
+    if plain
+        .bytes()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b':' | b'-'..=b'/' | b'_'))
+    {
         return plain;
     }
     room.clear();
@@ -264,7 +267,8 @@ mod tests {
     fn where_elements_stand() {
         let text = r#"{"f:a":{},"f:b":{".":{},"k:{\"n\":\"x\"}":{".":{},"f:n":{}}},"v:\"1\"":{}}"#;
         let tree = Tree::read(text).unwrap();
-        let names = |at| tree.children(at).map(|child| tree.plain_name(child).into_owned()).collect::<Vec<_>>();
+        let names =
+            |at| tree.children(at).map(|child| tree.plain_name(child).into_owned()).collect::<Vec<_>>();
         assert_eq!(names(ROOT), ["f:a", "f:b", "v:\"1\""]);
         let b = tree.children(ROOT).nth(1).unwrap();
         assert_eq!(names(b), [".", "k:{\"n\":\"x\"}"]);

@@ -170,8 +170,9 @@ impl ApiServer {
         custom: &Custom,
         webhook: &Value,
         api_version: &str,
-        objects: Vec<Value>,
+        mut objects: Vec<Value>,
     ) -> Result<Vec<Value>, Status> {
+        objects.iter_mut().for_each(apimachinery::managed_fields::unfold);
         let definition = &custom.definition;
         let from = objects.first().and_then(|object| object["apiVersion"].as_str()).unwrap_or_default();
         let failed = format!("conversion webhook for {from}, Kind={} ", definition.kind);

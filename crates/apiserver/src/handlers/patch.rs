@@ -4,6 +4,7 @@
 use apimachinery::{
     codec, field,
     field::Path,
+    managed_fields,
     patch::{json, merge, strategic},
     status::Status,
 };
@@ -240,41 +241,13 @@ pub(super) fn apply(
     warnings: &Warnings,
 ) -> Result<Value, Status> {
     let schema = api::schema();
-    let mut complaints = Vec::new();
-    let fault = |e: apimachinery::patch::Error| e.to_status();
     let lenient = validation == FieldValidation::Ignore;
-    let patched = match patch_type {
-        PatchType::Json => {
-            let patch = json::Patch::parse(bytes).map_err(|e| match (lenient, e) {
-                (false, apimachinery::patch::Error::BadRequest(why)) => {
-                    Status::bad_request(format!("error decoding patch: {why}"))
-                }
-                (_, e) => fault(e),
-            })?;
-            if !lenient {
-                complaints = json_patch_complaints(bytes, &patch);
-            }
-            patch.apply(old.clone()).map_err(fault)?
-        }
-        PatchType::Merge if lenient => merge::apply_bytes(old.clone(), bytes).map_err(fault)?,
-        PatchType::Merge => {
-            let patch;
-            (patch, complaints) = object_patch(bytes, "error decoding patch: ")?;
-            merge::apply(old.clone(), patch).map_err(fault)?
-        }
-        PatchType::Strategic => {
-            let (patch, duplicates) = object_patch(bytes, "")?;
-            if !lenient {
-                complaints = duplicates;
-            }
-            let patch = if patch.is_null() { json!({}) } else { patch };
-            strategic::apply(schema, expected.object, old.clone(), patch).map_err(fault)?
-        }
-        PatchType::Apply => return Err(Status::internal("an apply is no patch of this kind")),
-    };
+    let (patched, mut complaints) = patched(patch_type, bytes, old, expected, lenient)?;
     let resets = patched["metadata"]["managedFields"].as_array().is_some_and(Vec::is_empty);
-    let shown = patched.clone();
     let invalid = |why: String| {
+        // made again rather than kept: nearly always nobody asks
+        let mut shown = self::patched(patch_type, bytes, old, expected, lenient).map_or(Value::Null, |it| it.0);
+        managed_fields::unfold(&mut shown);
         let error = field::Error::invalid(&Path::new("patch"), shown.to_string(), why);
         Status::invalid("", "", "", &[error])
     };
@@ -305,4 +278,50 @@ pub(super) fn apply(
         meta::set(&mut value, "managedFields", Some(json!([])));
     }
     Ok(value)
+}
+
+/// The object after the patch, as the patch leaves it, and what strict reading has to say of the patch.
+fn patched(
+    patch_type: PatchType,
+    bytes: &Bytes,
+    old: &Value,
+    expected: Expected<'_>,
+    lenient: bool,
+) -> Result<(Value, Vec<String>), Status> {
+    let mut complaints = Vec::new();
+    let fault = |e: apimachinery::patch::Error| e.to_status();
+    let patched = match patch_type {
+        PatchType::Json => {
+            let patch = json::Patch::parse(bytes).map_err(|e| match (lenient, e) {
+                (false, apimachinery::patch::Error::BadRequest(why)) => {
+                    Status::bad_request(format!("error decoding patch: {why}"))
+                }
+                (_, e) => fault(e),
+            })?;
+            if !lenient {
+                complaints = json_patch_complaints(bytes, &patch);
+            }
+            let mut target = old.clone();
+            if memchr::memmem::find(bytes, b"fieldsV1").is_some() {
+                managed_fields::unfold(&mut target);
+            }
+            patch.apply(target).map_err(fault)?
+        }
+        PatchType::Merge if lenient => merge::apply_bytes(old.clone(), bytes).map_err(fault)?,
+        PatchType::Merge => {
+            let patch;
+            (patch, complaints) = object_patch(bytes, "error decoding patch: ")?;
+            merge::apply(old.clone(), patch).map_err(fault)?
+        }
+        PatchType::Strategic => {
+            let (patch, duplicates) = object_patch(bytes, "")?;
+            if !lenient {
+                complaints = duplicates;
+            }
+            let patch = if patch.is_null() { json!({}) } else { patch };
+            strategic::apply(api::schema(), expected.object, old.clone(), patch).map_err(fault)?
+        }
+        PatchType::Apply => return Err(Status::internal("an apply is no patch of this kind")),
+    };
+    Ok((patched, complaints))
 }

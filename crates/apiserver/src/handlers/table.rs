@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use apimachinery::{field, field::Path, schema::ResourceRef, status::Status};
+use apimachinery::{field, field::Path, managed_fields, schema::ResourceRef, status::Status};
 use jiff::{SignedDuration, Timestamp};
 use kinds::columns::Columns;
 use serde_json::{Value, json};
@@ -117,6 +117,7 @@ pub(super) fn build(
     if let Some(order) = shown.order() {
         objects.sort_by(order);
     }
+    objects.iter_mut().for_each(managed_fields::unfold);
     let rows: Vec<Value> =
         objects.into_iter().map(|object| row(shown, object, version, options, now)).collect();
     json!({

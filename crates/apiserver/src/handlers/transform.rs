@@ -1,5 +1,6 @@
 //! Objects and lists reduced to their metadata.
 
+use apimachinery::managed_fields;
 use serde_json::{Value, json};
 
 use crate::storage::splice;
@@ -54,6 +55,7 @@ impl ListMeta {
 
 /// An object as `PartialObjectMetadata`.
 pub(super) fn metadata(mut object: Value, version: &str) -> Value {
+    managed_fields::unfold(&mut object);
     let metadata = object.get_mut("metadata").map(Value::take).unwrap_or_else(|| json!({}));
     json!({
         "kind": "PartialObjectMetadata",

@@ -119,10 +119,10 @@ impl Scope<'_> {
     ) -> Result<(Value, bool), Status> {
         let applied = self
             .with_writer(options, |writer| writer.apply(live, config, &self.resource.kind, options.force));
-        let Applied { object, managed, changed } = applied.map_err(|e| e.to_status())?;
-        let mut object = match changed {
-            true => self.conform(object, config)?,
-            false => object,
+        let Applied { object, managed, changed, normal } = applied.map_err(|e| e.to_status())?;
+        let mut object = match normal {
+            true => object,
+            false => self.conform(object, config)?,
         };
         if managed.is_some() {
             meta::set(&mut object, "managedFields", managed);

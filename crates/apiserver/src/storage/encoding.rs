@@ -169,6 +169,9 @@ impl Kept {
 /// What is kept with a key-value: its encodings, while there is room, and its selectable fields.
 pub struct Cell {
     kept: Mutex<Vec<Kept>>,
+    /// Held while a frame is made, in JSON or in another form (which may need the one in JSON): who wants the same
+    /// one at the same moment waits for it.
+    making: [Mutex<()>; 2],
     read_lately: AtomicBool,
     fields: OnceLock<BTreeMap<String, String>>,
     object: OnceLock<Option<Arc<Value>>>,
@@ -233,7 +236,7 @@ impl Encodings {
             Kept::Json(of, frame) if *of == tag => Some(frame.clone()),
             _ => None,
         };
-        self.find_or(kv, find, || make().map(|frame| (Kept::Json(tag, frame.clone()), frame)))
+        self.find_or(kv, 0, find, || make().map(|frame| (Kept::Json(tag, frame.clone()), frame)))
     }
 
     /// A frame in another form.
@@ -247,7 +250,7 @@ impl Encodings {
             Kept::Other(of, bytes) if *of == form => Some(bytes.clone()),
             _ => None,
         };
-        self.find_or(kv, find, || make().map(|bytes| (Kept::Other(form, bytes.clone()), bytes)))
+        self.find_or(kv, 1, find, || make().map(|bytes| (Kept::Other(form, bytes.clone()), bytes)))
     }
 
     /// What a webhook has made of a key-value.
@@ -283,22 +286,29 @@ impl Encodings {
     fn find_or<T, E>(
         self: &Arc<Self>,
         kv: &KeyValue,
+        making: usize,
         find: impl Fn(&Kept) -> Option<T>,
         make: impl FnOnce() -> Result<(Kept, T), E>,
     ) -> Result<T, E> {
         let cell = self.cell(kv);
-        if let Some(found) = lock(&cell.kept).iter().find_map(&find) {
+        let kept = || {
+            let found = lock(&cell.kept).iter().find_map(&find)?;
             // Written only when it changes: thousands of readers share this.
             if !cell.read_lately.load(Relaxed) {
                 cell.read_lately.store(true, Relaxed);
             }
+            Some(found)
+        };
+        if let Some(found) = kept() {
+            return Ok(found);
+        }
+        let _making = lock(&cell.making[making]);
+        if let Some(found) = kept() {
             return Ok(found);
         }
         self.made.fetch_add(1, Relaxed);
-        let (kept, value) = make()?;
-        if lock(&cell.kept).iter().find_map(find).is_none() {
-            self.add(&cell, kept);
-        }
+        let (new, value) = make()?;
+        self.add(&cell, new);
         Ok(value)
     }
 
@@ -344,6 +354,7 @@ impl Encodings {
     fn cell(self: &Arc<Self>, kv: &KeyValue) -> Arc<Cell> {
         kv.derived.get_or_init(|| Cell {
             kept: Mutex::default(),
+            making: Default::default(),
             read_lately: AtomicBool::new(false),
             fields: OnceLock::new(),
             object: OnceLock::new(),
@@ -419,6 +430,24 @@ mod tests {
             Ok(())
         });
         assert!(broken.is_err());
+    }
+
+    #[test]
+    fn readers_at_the_same_moment_share_one_encoding() {
+        let (encodings, kv) = (Encodings::new(4000), KeyValue::default());
+        let both = std::sync::Barrier::new(4);
+        let read = || {
+            both.wait();
+            encodings.frame(&kv, 0, || frame(r#""metadata":{}}"#)).unwrap();
+            // a frame in another form is made of the one in JSON
+            let other = || encodings.frame(&kv, 0, || Err(Error::Head)).map(|frame| frame.bytes());
+            encodings.other(&kv, Form::Metadata("v1"), other).unwrap();
+        };
+        std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..4).map(|_| scope.spawn(read)).collect();
+            readers.into_iter().for_each(|reader| reader.join().unwrap());
+        });
+        assert_eq!(encodings.made(), 2);
     }
 
     #[test]
