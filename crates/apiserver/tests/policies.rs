@@ -502,3 +502,66 @@ async fn order() {
     // Nothing of it belongs to anybody who wrote it.
     assert!(!made["metadata"]["managedFields"].to_string().contains("aba"));
 }
+
+/// Custom kinds as what is asked about, and as parameters.
+#[tokio::test]
+async fn custom_kinds() {
+    let w = World::new().await;
+    tokio::spawn(apiserver::custom::controller::keep(w.server.clone()));
+    for (plural, kind, scope) in [("widgets", "Widget", "Namespaced"), ("limits", "Limit", "Cluster")] {
+        let item = json!({"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}, "n": {"type": "integer", "default": 7}}});
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+            "size": {"type": "integer"}, "whole": {"type": "array", "items": {"type": "string"}},
+            "parts": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"], "items": item}}}}});
+        let version = |name: &str, storage: bool| json!({"name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema": schema}});
+        let definition = json!({"metadata": {"name": format!("{plural}.example.com")}, "spec": {"group": "example.com",
+            "scope": scope, "names": {"plural": plural, "kind": kind}, "versions": [version("v1", true), version("v2", false)]}});
+        w.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition).await.ok();
+        for _ in 0..500 {
+            if w.get(&format!("/apis/example.com/v1/{plural}")).await.code == 200 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+    let object = |kind: &str, version: &str, spec: Value| json!({"apiVersion": format!("example.com/{version}"), "kind": kind, "metadata": {"name": "x"}, "spec": spec});
+    w.post("/apis/example.com/v1/limits", object("Limit", "v1", json!({"size": 3}))).await.ok();
+    let spec = json!({"paramKind": {"apiVersion": "example.com/v2", "kind": "Limit"},
+        "matchConstraints": rules("example.com", "v2", &["widgets"]),
+        "validations": [{"expression": "object.spec.size <= params.spec.size && params.apiVersion == object.apiVersion",
+            "messageExpression": "object.apiVersion + ' at most ' + string(params.spec.size)"}]});
+    policy(
+        &w,
+        "validating",
+        "p",
+        spec,
+        json!({"paramRef": {"name": "x", "parameterNotFoundAction": "Deny"}}),
+    )
+    .await;
+    let widgets =
+        |version: &str| format!("/apis/example.com/{version}/namespaces/default/widgets?dryRun=All");
+    let denied = "widgets.example.com \"x\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: \
+                  example.com/v2 at most 3";
+    for version in ["v1", "v2"] {
+        w.post(&widgets(version), object("Widget", version, json!({"size": 3}))).await.ok();
+        let refused = w.post(&widgets(version), object("Widget", version, json!({"size": 4}))).await;
+        assert_eq!(refused.fault().2, denied);
+    }
+    let mutation = |source: &str| {
+        json!({"matchConstraints": rules("example.com", "v1", &["widgets"]), "reinvocationPolicy": "Never",
+            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": source}}]})
+    };
+    let adds = "Object{spec: Object.spec{parts: [Object.spec.parts{name: 'b'}]}}";
+    policy(&w, "mutating", "m", mutation(adds), json!({})).await;
+    let given = json!({"size": 1, "parts": [{"name": "a", "n": 1}]});
+    let made = w.post(&widgets("v1"), object("Widget", "v1", given.clone())).await.ok();
+    assert_eq!(made["spec"]["parts"], json!([{"name": "a", "n": 1}, {"name": "b", "n": 7}]));
+    gone(&w, "mutating", "m").await;
+    policy(&w, "mutating", "m", mutation("Object{spec: Object.spec{whole: ['b']}}"), json!({})).await;
+    let refused = w.post(&widgets("v1"), object("Widget", "v1", given)).await;
+    assert_eq!(
+        refused.fault().2,
+        "policy 'm' with binding 'm' denied request: error applying patch: invalid ApplyConfiguration: may not mutate atomic \
+         arrays, maps or structs: .spec.whole"
+    );
+}

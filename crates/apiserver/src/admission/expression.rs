@@ -149,6 +149,7 @@ impl<'a> Request<'a> {
             },
             "userInfo": user,
             "dryRun": a.dry_run,
+            "options": a.options.describe(a.operation),
         });
         for (key, value) in [
             ("subResource", a.subresource),

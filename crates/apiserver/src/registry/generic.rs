@@ -17,7 +17,7 @@ use bytes::Bytes;
 use etcd::KeyValue;
 use serde_json::Value;
 
-use super::{hooks, meta, strategy};
+use super::{hooks, meta, privileged, strategy};
 use crate::{
     admission, conversion, custom,
     handlers::options::WriteOptions,
@@ -216,7 +216,8 @@ impl Scope<'_> {
                 metrics: Some(&self.server.metrics.policies),
                 resource: Some(self.resource),
                 kind: &|group, version, kind| {
-                    api::resources().by_kind(group, version, kind).map(ResourceRef::from)
+                    let found = api::resources().by_kind(group, version, kind).map(ResourceRef::from);
+                    found.or_else(|| self.server.catalog.by_kind(group, version, kind))
                 },
                 equivalents: &|| self.equivalents(),
                 decide: &|user, attributes| self.server.authorizer.decide(user, attributes),
@@ -230,6 +231,12 @@ impl Scope<'_> {
     fn deduplicate_owners(&self, object: &mut Value, after_admission: bool) {
         if let Some(warning) = meta::deduplicate_owners(object, after_admission) {
             self.warnings.add(warning);
+        }
+    }
+
+    fn check_privileged(&self, object: &Value, errors: &mut field::ErrorList) {
+        if !self.server.settings.allow_privileged && self.subresource != "status" {
+            privileged::check(self.resource, object, errors);
         }
     }
 
@@ -311,6 +318,7 @@ impl Scope<'_> {
         strategy::prepare_for_create(self.resource, &mut object, &self.now())?;
         let mut errors = (hooks.faults)(self, &object, None);
         errors.extend(strategy::validate_create(self.resource, &object));
+        self.check_privileged(&object, &mut errors);
         if !errors.is_empty() {
             return Err(self.invalid(meta::name(&object), &errors));
         }
@@ -480,6 +488,7 @@ impl Scope<'_> {
         self.prepare_update(&mut new, &old);
         let mut errors = (hooks.faults)(self, &new, Some(&old));
         errors.extend(strategy::validate_update(self.resource, self.subresource, &new, &old, self.warnings));
+        self.check_privileged(&new, &mut errors);
         if !errors.is_empty() {
             return Err(self.invalid(meta::name(&new), &errors));
         }

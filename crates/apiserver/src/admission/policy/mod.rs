@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use apimachinery::gvk::{self, GroupVersionKind, GroupVersionResource};
-use apimachinery::schema::{Resource, ResourceRef, TypeId};
+use apimachinery::schema::{Resource, ResourceRef, Schema, TypeId};
 use apimachinery::status::Status;
 use arc_swap::ArcSwap;
 use serde_json::Value;
@@ -27,10 +27,10 @@ use super::expression::{Composition, Deciding, MatchConditions};
 use super::matching::{self, Criteria, Equivalent, Facts, Match};
 use super::{AdmissionAttributes, View};
 use crate::authorization::{self, Decision, Set};
-use crate::conversion;
 use crate::registry::scale;
 use crate::request::UserInfo;
 use crate::storage::Storage;
+use crate::{conversion, custom};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 const PLURALS: [&str; 4] = [
@@ -342,6 +342,12 @@ impl<'a> Request<'a> {
                 return None;
             }
         };
+        if let (Match::As(_), Some(resource)) = (&found, self.around.resource)
+            && custom::needs_webhook(resource)
+        {
+            fault(of_policy("failed to convert object version: objects are converted by a webhook".into()));
+            return None;
+        }
         let kind = match &policy.param_kind {
             None => None,
             Some(kind) => match (self.around.kind)(&kind.group, &kind.version, &kind.kind) {
@@ -407,19 +413,17 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The type of objects of what the request matched; none for what has none that is known.
-    fn object_type(&self, found: &Match) -> Option<TypeId> {
-        let of = |resource: &Resource| match self.a.subresource {
-            "" => Some(resource.object),
-            name => resource.subresource(name)?.object,
-        };
-        match found {
-            Match::Itself => of(self.around.resource?),
+    /// What the request's objects are as it matched; none for a version that is not served.
+    fn target(&self, found: &Match) -> Option<Target<'a>> {
+        let own = self.around.resource?;
+        let resource = match found {
+            Match::Itself => Shown::Own(own),
             Match::As(other) => {
-                let kind = &self.around.resource?.kind;
-                of(&*(self.around.kind)(&other.resource.group, &other.resource.version, kind)?)
+                let (group, version) = (&other.resource.group, &other.resource.version);
+                Shown::Other((self.around.kind)(group, version, &own.kind)?)
             }
-        }
+        };
+        Some(Target { resource, subresource: self.a.subresource })
     }
 
     fn is_scale(&self) -> bool {
@@ -432,7 +436,7 @@ impl<'a> Request<'a> {
             (_, Some(resource)) if self.is_scale() => scale::apply(resource, &made, before),
             (Match::Itself, _) => Ok(made),
             (Match::As(other), _) => {
-                Ok(converted(&made, &other.kind, &self.kind, self.object_type(&Match::Itself)))
+                Ok(converted(&made, &other.kind, &self.kind, self.target(&Match::Itself).as_ref()))
             }
         }
     }
@@ -454,7 +458,7 @@ impl<'a> Request<'a> {
                 Cow::Owned(object)
             }
             Match::As(other) => {
-                Cow::Owned(converted(object, &self.kind, &other.kind, self.object_type(found)))
+                Cow::Owned(converted(object, &self.kind, &other.kind, self.target(found).as_ref()))
             }
         }
     }
@@ -468,16 +472,55 @@ fn set_kind(object: &mut Value, kind: &GroupVersionKind) {
 }
 
 /// An object in another version of its kind.
-fn converted(object: &Value, from: &GroupVersionKind, to: &GroupVersionKind, ty: Option<TypeId>) -> Value {
+fn converted(
+    object: &Value,
+    from: &GroupVersionKind,
+    to: &GroupVersionKind,
+    target: Option<&Target<'_>>,
+) -> Value {
     let mut object = object.clone();
     conversion::convert(&mut object, &to.kind, (&from.group, &from.version), (&to.group, &to.version));
-    if let Some(ty) = ty
-        && let Err(why) = apimachinery::codec::normal::normalize(api::schema(), ty, &mut object)
+    if let Some((schema, ty)) = target.filter(|it| it.custom().is_none()).and_then(Target::types)
+        && let Err(why) = apimachinery::codec::normal::normalize(schema, ty, &mut object)
     {
         tracing::warn!(kind = %to.kind, %why, "a converted object is not of its type");
     }
     set_kind(&mut object, to);
     object
+}
+
+/// What objects are: of a resource, or of one of its subresources.
+struct Target<'a> {
+    resource: Shown<'a>,
+    subresource: &'a str,
+}
+
+enum Shown<'a> {
+    Own(&'a Resource),
+    Other(ResourceRef),
+}
+
+impl Target<'_> {
+    fn resource(&self) -> &Resource {
+        match &self.resource {
+            Shown::Own(resource) => resource,
+            Shown::Other(resource) => resource,
+        }
+    }
+
+    /// The custom resource that the objects are, unless they are something of a subresource's own.
+    fn custom(&self) -> Option<&custom::Custom> {
+        custom::of(self.resource()).filter(|_| matches!(self.subresource, "" | "status"))
+    }
+
+    fn types(&self) -> Option<(&Schema, TypeId)> {
+        let (schema, ty) = custom::schema_of(self.resource());
+        match self.subresource {
+            "" => Some((schema, ty)),
+            _ if self.custom().is_some() => Some((schema, ty)),
+            name => Some((schema, self.resource().subresource(name)?.object?)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -201,7 +201,8 @@ fn mutated(
     input: &Input<'_>,
 ) -> Result<Value, Failure> {
     let kind = &input.request.kind;
-    let Some(ty) = request.object_type(&invocation.found) else {
+    let target = request.target(&invocation.found);
+    let Some((target, types)) = target.as_ref().and_then(|it| Some((it, it.types()?))) else {
         let why = format!(
             "Resource kind {}/{}, Kind={} not found. There can be a delay between when CustomResourceDefinitions are \
              created and when they are available.",
@@ -216,12 +217,12 @@ fn mutated(
     let patched = expression::look(input, Some(&invocation.policy.composition), |session| {
         let value = session.evaluate(&mutation.expression, &mut budget).map_err(str::to_owned)??;
         if mutation.applies {
-            patch::apply(&value, ty, input.object)
+            patch::apply(&value, types, input.object)
         } else {
             patch::patch(&value, input.object)
         }
     })?;
-    patch::settle(patched, ty, &kind.group, &kind.kind)
+    patch::settle(patched, target, types, kind)
 }
 
 fn complain(invocation: &Invocation<'_>, why: &str, complaints: &mut Vec<Complaint>) {

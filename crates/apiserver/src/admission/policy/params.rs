@@ -7,6 +7,7 @@ use apimachinery::schema::ResourceRef;
 use serde_json::Value;
 
 use super::{Request, text};
+use crate::custom;
 
 /// `paramRef`.
 pub(super) struct Reference {
@@ -60,10 +61,20 @@ impl Request<'_> {
             ("", None) => return Err("one of name or selector must be provided".into()),
             ("", Some(Err(why))) => return Err(why.clone()),
             ("", Some(Ok(selector))) => {
-                let all = storage.kept_all(kind, namespace);
+                let all = match custom::of(kind) {
+                    None => storage.kept_all(kind, namespace),
+                    Some(_) => storage.read_all(kind, namespace).into_iter().map(Arc::new).collect(),
+                };
                 all.into_iter().filter(|object| selector.matches_object(object)).collect()
             }
-            (name, _) => storage.kept(kind, namespace, name).into_iter().collect(),
+            (name, _) if custom::of(kind).is_none() => {
+                storage.kept(kind, namespace, name).into_iter().collect()
+            }
+            // What is kept is of one version, and policies may want another.
+            (name, _) => match storage.read(kind, namespace, name) {
+                Ok(found) => found.into_iter().map(Arc::new).collect(),
+                Err(status) => return Err(status.message),
+            },
         };
         if found.is_empty() && reference.deny {
             return Err("no params found for policy binding with `Deny` parameterNotFoundAction".into());

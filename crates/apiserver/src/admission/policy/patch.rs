@@ -1,13 +1,15 @@
 //! What a mutation's expression evaluated to, carried out on the object (upstream's `plugin/policy/mutating/patch`).
 
 use apimachinery::codec::normal;
+use apimachinery::gvk::GroupVersionKind;
 use apimachinery::managed_fields;
 use apimachinery::patch::json;
-use apimachinery::schema::TypeId;
+use apimachinery::schema::{Schema, TypeId};
 use apimachinery::status::Status;
 use cel::{List, Map as CelMap, Value as Cel};
 use serde_json::{Map, Value};
 
+use super::Target;
 use crate::conversion;
 
 /// Why a mutation was not made.
@@ -28,7 +30,11 @@ impl From<String> for Failure {
 ///
 /// # Errors
 /// Names of types that do not lead where they stand; a configuration that does not fit the type.
-pub(super) fn apply(value: &Cel<'_>, ty: TypeId, object: &Value) -> Result<Value, Failure> {
+pub(super) fn apply(
+    value: &Cel<'_>,
+    (schema, ty): (&Schema, TypeId),
+    object: &Value,
+) -> Result<Value, Failure> {
     check_names(value)?;
     let why = |why: cel::Error| Failure::Policy(format!("invalid return type: {why}"));
     let mut config = value.to_json().map_err(why)?;
@@ -38,7 +44,7 @@ pub(super) fn apply(value: &Cel<'_>, ty: TypeId, object: &Value) -> Result<Value
         }
     }
     let mut patched = object.clone();
-    managed_fields::overlay(api::schema(), ty, &mut patched, &config)
+    managed_fields::overlay(schema, ty, &mut patched, &config)
         .map_err(|why| format!("error applying patch: {why}"))?;
     Ok(patched)
 }
@@ -97,14 +103,24 @@ fn operation(value: &Cel<'_>) -> Result<Value, Failure> {
 ///
 /// # Errors
 /// 500 for what is not of the type.
-pub(super) fn settle(value: Value, ty: TypeId, group: &str, kind: &str) -> Result<Value, Failure> {
+pub(super) fn settle(
+    mut value: Value,
+    target: &Target<'_>,
+    (schema, ty): (&Schema, TypeId),
+    kind: &GroupVersionKind,
+) -> Result<Value, Failure> {
     let refuse = |why: String| Failure::Request(Box::new(Status::internal(why)));
-    let decoded = normal::conform(api::schema(), ty, value).map_err(|why| refuse(why.to_string()))?;
+    if let Some(custom) = target.custom() {
+        custom.coerce(&mut value).map_err(refuse)?;
+        custom.default(&mut value);
+        return Ok(value);
+    }
+    let decoded = normal::conform(schema, ty, value).map_err(|why| refuse(why.to_string()))?;
     if let Some(why) = decoded.strict_error() {
         return Err(refuse(why));
     }
     let mut object = decoded.value;
-    conversion::agree(group, kind, &mut object);
+    conversion::agree(&kind.group, &kind.kind, &mut object);
     kinds::defaults::apply(ty, &mut object);
     Ok(object)
 }
