@@ -133,7 +133,9 @@ async fn respond(
     let mut review: Value = serde_json::from_slice(&bytes).unwrap();
     let asked = review["request"].take();
     record.lock().unwrap().push((path.clone(), asked.clone()));
-    let whole = |bytes: Vec<u8>| Full::new(Bytes::from(bytes)).map_err(|never: Infallible| match never {}).boxed_unsync();
+    let whole = |bytes: Vec<u8>| {
+        Full::new(Bytes::from(bytes)).map_err(|never: Infallible| match never {}).boxed_unsync()
+    };
     let (code, kind, body) = match answer(&path, &asked) {
         Reply::Response(mut response) => {
             if response.get("uid").is_none() {

@@ -312,7 +312,10 @@ pub fn equivalents<'a>(
         other.storage.as_ref().is_some_and(|its| its.prefix == at.prefix)
             && (&other.group, &other.version) != (&resource.group, &resource.version)
     };
-    served.filter(is_other).filter_map(|other| Some(equivalent(other, kind_of(other, subresource)?))).collect()
+    served
+        .filter(is_other)
+        .filter_map(|other| Some(equivalent(other, kind_of(other, subresource)?)))
+        .collect()
 }
 
 fn equivalent(resource: &Resource, kind: GroupVersionKind) -> Equivalent {
@@ -370,7 +373,9 @@ mod tests {
             object,
             old,
             namespace_labels: &|| namespace_labels(&request, object, labels),
-            equivalents: &|| resource.map(|r| equivalents(served(), r, request.subresource)).unwrap_or_default(),
+            equivalents: &|| {
+                resource.map(|r| equivalents(served(), r, request.subresource)).unwrap_or_default()
+            },
         };
         match criteria.matches(&request, &facts) {
             Ok(None) => "no".to_owned(),
@@ -386,7 +391,8 @@ mod tests {
     #[test]
     fn rules() {
         let rule = |patch: Value| {
-            let mut rule = json!({"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"]});
+            let mut rule =
+                json!({"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"]});
             rule.as_object_mut().unwrap().extend(patch.as_object().unwrap().clone());
             rule
         };
@@ -420,11 +426,23 @@ mod tests {
             (rule(json!({"resourceNames": ["q"]})), pod, "no"),
             (rule(json!({"resourceNames": ["q"]})), "CREATE /v1/pods ns -", "no"),
             // The other version of the same thing, and the same thing in another group.
-            (rule(v2.clone()), "CREATE autoscaling/v1/horizontalpodautoscalers ns h", "autoscaling/v2/horizontalpodautoscalers HorizontalPodAutoscaler"),
-            (rule(v2.clone()), "UPDATE autoscaling/v1/horizontalpodautoscalers/status ns h", "autoscaling/v2/horizontalpodautoscalers HorizontalPodAutoscaler"),
+            (
+                rule(v2.clone()),
+                "CREATE autoscaling/v1/horizontalpodautoscalers ns h",
+                "autoscaling/v2/horizontalpodautoscalers HorizontalPodAutoscaler",
+            ),
+            (
+                rule(v2.clone()),
+                "UPDATE autoscaling/v1/horizontalpodautoscalers/status ns h",
+                "autoscaling/v2/horizontalpodautoscalers HorizontalPodAutoscaler",
+            ),
             (rule(v2.clone()), "CREATE autoscaling/v2/horizontalpodautoscalers ns h", "yes"),
             (rule(v2), pod, "no"),
-            (rule(json!({"apiGroups": ["events.k8s.io"]})), "CREATE /v1/events ns e", "events.k8s.io/v1/events Event"),
+            (
+                rule(json!({"apiGroups": ["events.k8s.io"]})),
+                "CREATE /v1/events ns e",
+                "events.k8s.io/v1/events Event",
+            ),
             // Nothing is stored in two ways that has no other version.
             (rule(json!({"apiGroups": ["extensions"]})), "CREATE apps/v1/deployments ns d", "no"),
         ];
@@ -441,7 +459,8 @@ mod tests {
 
     #[test]
     fn selectors() {
-        let all = json!([{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"]}]);
+        let all =
+            json!([{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"]}]);
         let labelled = |value: &str| json!({"metadata": {"labels": {"a": value}}});
         let (b, c, none) = (labelled("b"), labelled("c"), Value::Null);
         let by = |field: &str| json!({"rules": all, field: {"matchLabels": {"a": "b"}}});
@@ -490,8 +509,15 @@ mod tests {
         ];
         for (resources, text, expect) in table {
             let criteria = Criteria::of_policy(&resources).unwrap();
-            assert_eq!(outcome(&criteria, text, &json!({"metadata": {}}), None), expect, "{resources} {text}");
+            assert_eq!(
+                outcome(&criteria, text, &json!({"metadata": {}}), None),
+                expect,
+                "{resources} {text}"
+            );
         }
-        assert!(is_exempt(GROUP, "ValidatingWebhookConfiguration") && !is_exempt("", "ValidatingWebhookConfiguration"));
+        assert!(
+            is_exempt(GROUP, "ValidatingWebhookConfiguration")
+                && !is_exempt("", "ValidatingWebhookConfiguration")
+        );
     }
 }

@@ -164,7 +164,7 @@ impl Default for Metrics {
              subresource, scope and component",
             durations.clone(),
         );
-        // The same here: no webhooks are waited for.
+        // The same here: what webhooks take is not told apart.
         registry.register(
             "apiserver_request_sli_duration_seconds",
             "Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in \

@@ -72,7 +72,8 @@ mod tests {
         };
         let at = |host: &str, port: u16| Ok((host.to_owned(), port));
         let nothing = || Err("no endpoints available for service \"s\"".to_owned());
-        let (v4, v6) = (slice("IPv4", json!(true), &["10.0.0.1", "10.0.0.2"]), slice("IPv6", json!(true), &["fd::1"]));
+        let (v4, v6) =
+            (slice("IPv4", json!(true), &["10.0.0.1", "10.0.0.2"]), slice("IPv6", json!(true), &["fd::1"]));
         let unready = slice("IPv4", json!(false), &["10.0.0.3"]);
         let unknown = slice("IPv4", Value::Null, &["10.0.0.4"]);
         let named = json!({"spec": {"type": "ExternalName", "externalName": "x.example"}});

@@ -89,7 +89,8 @@ impl Peer {
                 Some(waiting) => (waiting, true),
                 None => (self.dial(locate).await.map_err(Fault::Before)?, false),
             };
-            let request = self.request(path_and_query, &headers, &body, &connection).map_err(Fault::Before)?;
+            let request =
+                self.request(path_and_query, &headers, &body, &connection).map_err(Fault::Before)?;
             let sent = match connection {
                 Connection::Own(mut own) => match own.ready().await {
                     Ok(()) => own.send_request(request).await.map(|answer| (answer, Some(own))),

@@ -129,7 +129,8 @@ impl Configurations {
             return known.hooks.clone();
         }
         let stored = server.storage.all(resource, "");
-        let same = |(read, kv): (&Read, &Arc<KeyValue>)| read.revision == kv.mod_revision && read.key == kv.key;
+        let same =
+            |(read, kv): (&Read, &Arc<KeyValue>)| read.revision == kv.mod_revision && read.key == kv.key;
         if known.read.len() == stored.len() && known.read.iter().zip(&stored).all(same) {
             return known.hooks.clone();
         }

@@ -140,11 +140,7 @@ async fn mutate_in_order(
 ///
 /// # Errors
 /// The first refusal, or failure of a hook that may not fail, in the hooks' order; after all have answered.
-pub async fn validate(
-    scope: &Scope<'_>,
-    a: &AdmissionAttributes<'_>,
-    object: &Value,
-) -> Result<(), Status> {
+pub async fn validate(scope: &Scope<'_>, a: &AdmissionAttributes<'_>, object: &Value) -> Result<(), Status> {
     let hooks = hooks(scope, a, scope.server.admission.webhooks().validating.as_ref());
     match hooks.is_empty() {
         true => Ok(()),
@@ -274,9 +270,7 @@ impl<'a> Asking<'a> {
         };
         Ok(match criteria.matches(&self.request, &facts)? {
             None => None,
-            Some(Match::Itself) => {
-                Some(Wanted { kind: self.kind.clone(), resource: self.resource.clone() })
-            }
+            Some(Match::Itself) => Some(Wanted { kind: self.kind.clone(), resource: self.resource.clone() }),
             Some(Match::As(other)) => Some(Wanted { kind: other.kind, resource: other.resource }),
         })
     }
@@ -349,7 +343,10 @@ impl<'a> Asking<'a> {
             let why = format!("unsupported patch type {}", quote(&answer.patch_type));
             return Err(Failure::Call { why, code: 400 });
         }
-        let patched = patch.apply(shown.into_owned()).map_err(|e| other(Status::internal(e)))?;
+        let patched = patch.apply(shown.clone().into_owned()).map_err(|e| other(Status::internal(e)))?;
+        if patched == *shown {
+            return Ok(None);
+        }
         if !patched.is_object() {
             return Err(other(Status::internal("the patch leaves no object")));
         }

@@ -370,7 +370,14 @@ mod tests {
         let check = |version: Version, mutating: bool, body: Value, expect: Result<&str, &str>| {
             let got = read(version, mutating, "u", body.to_string().as_bytes());
             let got = got
-                .map(|answer| format!("{} {} {}", answer.allowed, answer.patch_type, String::from_utf8_lossy(&answer.patch)))
+                .map(|answer| {
+                    format!(
+                        "{} {} {}",
+                        answer.allowed,
+                        answer.patch_type,
+                        String::from_utf8_lossy(&answer.patch)
+                    )
+                })
                 .map_err(|e| e.to_string());
             assert_eq!(got, expect.map(str::to_owned).map_err(str::to_owned), "{body}");
         };
@@ -380,11 +387,26 @@ mod tests {
         use Version::{V1, V1beta1};
         check(V1, true, v1(json!({"uid": "u", "allowed": true})), Ok("true  "));
         check(V1, true, v1(json!({"uid": "u"})), Ok("false  "));
-        check(V1, true, v1(json!({"uid": "u", "allowed": true, "patch": "W10=", "patchType": "JSONPatch"})), Ok("true JSONPatch []"));
+        check(
+            V1,
+            true,
+            v1(json!({"uid": "u", "allowed": true, "patch": "W10=", "patchType": "JSONPatch"})),
+            Ok("true JSONPatch []"),
+        );
         check(V1beta1, true, beta(json!({"allowed": true, "patch": "W10="})), Ok("true JSONPatch []"));
-        check(V1beta1, false, beta(json!({"uid": "other", "allowed": true, "patch": "W10="})), Ok("true JSONPatch "));
+        check(
+            V1beta1,
+            false,
+            beta(json!({"uid": "other", "allowed": true, "patch": "W10="})),
+            Ok("true JSONPatch "),
+        );
         check(V1beta1, false, json!({"response": {"allowed": true}}), Ok("true JSONPatch "));
-        check(V1, true, v1(Value::Null), Err("received invalid webhook response: webhook response was absent"));
+        check(
+            V1,
+            true,
+            v1(Value::Null),
+            Err("received invalid webhook response: webhook response was absent"),
+        );
         check(V1, true, json!({}), Err("received invalid webhook response: webhook response was absent"));
         check(
             V1,
@@ -396,13 +418,17 @@ mod tests {
             V1,
             true,
             json!({"response": {"uid": "u"}}),
-            Err("received invalid webhook response: expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got /, Kind="),
+            Err(
+                "received invalid webhook response: expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got /, Kind=",
+            ),
         );
         check(
             V1,
             true,
             beta(json!({"uid": "u"})),
-            Err("failed to call webhook: converting (v1beta1.AdmissionReview) to (v1.AdmissionReview): unknown conversion"),
+            Err(
+                "failed to call webhook: converting (v1beta1.AdmissionReview) to (v1.AdmissionReview): unknown conversion",
+            ),
         );
         check(
             V1,
@@ -412,16 +438,30 @@ mod tests {
         );
         for (mutating, response, why) in [
             (true, json!({"patch": "W10="}), "webhook returned response.patch but not response.patchType"),
-            (true, json!({"patchType": "JSONPatch"}), "webhook returned response.patchType but not response.patch"),
-            (true, json!({"patch": "W10=", "patchType": ""}), "webhook returned invalid response.patchType of \"\""),
+            (
+                true,
+                json!({"patchType": "JSONPatch"}),
+                "webhook returned response.patchType but not response.patch",
+            ),
+            (
+                true,
+                json!({"patch": "W10=", "patchType": ""}),
+                "webhook returned invalid response.patchType of \"\"",
+            ),
             (false, json!({"patch": "W10="}), "validating webhook may not return response.patch"),
-            (false, json!({"patchType": "JSONPatch"}), "validating webhook may not return response.patchType"),
+            (
+                false,
+                json!({"patchType": "JSONPatch"}),
+                "validating webhook may not return response.patchType",
+            ),
         ] {
             let mut response = response;
             response["uid"] = json!("u");
             check(V1, mutating, v1(response), Err(&format!("received invalid webhook response: {why}")));
         }
-        for garbage in ["", "[", "7", "[]", r#"{"response":7}"#, r#"{"response":{"uid":"u","status":{"code":-1}}}"#] {
+        for garbage in
+            ["", "[", "7", "[]", r#"{"response":7}"#, r#"{"response":{"uid":"u","status":{"code":-1}}}"#]
+        {
             assert!(matches!(read(V1, true, "u", garbage.as_bytes()), Err(Error::Syntax(_))), "{garbage}");
         }
     }
@@ -434,9 +474,25 @@ mod tests {
             assert_eq!((got.code, &*got.message, &*got.status), (code, message, "Failure"));
         };
         check(None, 400, "admission webhook \"w\" denied the request without explanation");
-        check(Some(status(json!({"code": 200, "status": "Success"}))), 400, "admission webhook \"w\" denied the request without explanation");
-        check(Some(status(json!({"message": "no", "code": 418}))), 418, "admission webhook \"w\" denied the request: no");
-        check(Some(status(json!({"reason": "NotFound"}))), 400, "admission webhook \"w\" denied the request: NotFound");
-        check(Some(status(json!({"code": 60000}))), 500, "admission webhook \"w\" denied the request without explanation");
+        check(
+            Some(status(json!({"code": 200, "status": "Success"}))),
+            400,
+            "admission webhook \"w\" denied the request without explanation",
+        );
+        check(
+            Some(status(json!({"message": "no", "code": 418}))),
+            418,
+            "admission webhook \"w\" denied the request: no",
+        );
+        check(
+            Some(status(json!({"reason": "NotFound"}))),
+            400,
+            "admission webhook \"w\" denied the request: NotFound",
+        );
+        check(
+            Some(status(json!({"code": 60000}))),
+            500,
+            "admission webhook \"w\" denied the request without explanation",
+        );
     }
 }
