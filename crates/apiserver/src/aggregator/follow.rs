@@ -129,12 +129,10 @@ async fn run(server: Arc<ApiServer>, mut stream: Option<WatchStream>) {
 
 /// Does what [`registration::plan`] says, and says of what is served here that it is available.
 async fn keep(server: &Arc<ApiServer>, services: &[Arc<Service>]) -> Result<(), Status> {
-    let (wanted, complete) = {
-        let custom = server.aggregator.custom();
-        (custom.wanted.clone(), custom.complete)
-    };
+    let wanted = server.aggregator.custom().clone();
     let existing = services.iter().map(|service| &service.description);
-    for step in registration::plan(existing, &wanted, complete) {
+    let steps = wanted.map(|wanted| registration::plan(existing, &wanted)).unwrap_or_default();
+    for step in steps {
         let done = match step {
             Step::Create(object) => write(server, Method::POST, "", "", Some(&object)).await,
             Step::Delete(name) => write(server, Method::DELETE, &name, "", None).await,

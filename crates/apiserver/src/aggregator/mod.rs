@@ -67,14 +67,6 @@ impl Remote {
     }
 }
 
-/// Versions of custom kinds.
-#[derive(Default)]
-struct Custom {
-    wanted: BTreeSet<registration::GroupVersion>,
-    /// All that there were at the start are among them.
-    complete: bool,
-}
-
 /// What is known of APIServices.
 pub struct Aggregator {
     config: Config,
@@ -83,7 +75,8 @@ pub struct Aggregator {
     known: RwLock<BTreeMap<String, Arc<Service>>>,
     /// How many of them lead elsewhere.
     remote: AtomicUsize,
-    custom: Mutex<Custom>,
+    /// The versions of custom kinds that are served; `None`: nobody has said yet.
+    custom: Mutex<Option<BTreeSet<registration::GroupVersion>>>,
     /// Custom versions have come or gone.
     changed: Notify,
     /// By name and reason: how often it became unavailable.
@@ -105,25 +98,17 @@ impl Aggregator {
         }
     }
 
-    /// A version of custom kinds is served from now on, or no longer: its APIService is made, kept and taken away
-    /// accordingly. Cheap; may be said again.
-    pub fn serve_custom(&self, group: &str, version: &str, served: bool) {
+    /// These are the versions of custom kinds that are served now: their APIServices are made and kept, those of others
+    /// go. Cheap when nothing has changed.
+    pub fn serve_custom(&self, versions: BTreeSet<registration::GroupVersion>) {
         let mut custom = self.custom();
-        let key = (group.to_owned(), version.to_owned());
-        let changed = if served { custom.wanted.insert(key) } else { custom.wanted.remove(&key) };
-        drop(custom);
-        if changed {
+        if custom.as_ref() != Some(&versions) {
+            *custom = Some(versions);
             self.changed.notify_one();
         }
     }
 
-    /// Every custom version that there was at the start has been named: APIServices of others may go.
-    pub fn custom_is_complete(&self) {
-        self.custom().complete = true;
-        self.changed.notify_one();
-    }
-
-    fn custom(&self) -> MutexGuard<'_, Custom> {
+    fn custom(&self) -> MutexGuard<'_, Option<BTreeSet<registration::GroupVersion>>> {
         self.custom.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -55,12 +55,10 @@ pub enum Step {
     Delete(String),
 }
 
-/// What brings the APIServices that are kept all the time to what is wanted. `complete`: nothing more is to be waited
-/// for, so that what is not wanted goes.
+/// What brings the APIServices that are kept all the time to what is wanted.
 pub fn plan<'a>(
     existing: impl Iterator<Item = &'a Description>,
     wanted: &BTreeSet<GroupVersion>,
-    complete: bool,
 ) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut missing = wanted.clone();
@@ -70,9 +68,7 @@ pub fn plan<'a>(
             continue;
         }
         if !is_wanted {
-            if complete {
-                steps.push(Step::Delete(found.name.clone()));
-            }
+            steps.push(Step::Delete(found.name.clone()));
         } else if found.service.is_some() || found.priority != CUSTOM_PRIORITY {
             steps.push(Step::Update(object(&found.group, &found.version, CUSTOM_PRIORITY, "true")));
         }
@@ -103,14 +99,13 @@ mod tests {
             steps.into_iter().map(show).collect::<Vec<_>>().join(" ")
         };
         let good = CUSTOM_PRIORITY;
-        for (existing, complete, expect) in [
-            (vec![], false, "+v1.a +v1.b"),
-            (vec![found("a", "true", good), found("b", "", (1, 1))], true, ""),
-            (vec![found("a", "true", (1, 1)), found("c", "true", good)], false, "~v1.a +v1.b"),
-            (vec![found("a", "true", good), found("c", "true", good)], true, "-v1.c +v1.b"),
-            (vec![found("c", "onstart", good), found("d", "", good)], true, "+v1.a +v1.b"),
+        for (existing, expect) in [
+            (vec![], "+v1.a +v1.b"),
+            (vec![found("a", "true", good), found("b", "", (1, 1))], ""),
+            (vec![found("a", "true", (1, 1)), found("c", "true", good)], "~v1.a -v1.c +v1.b"),
+            (vec![found("c", "onstart", good), found("d", "", good)], "+v1.a +v1.b"),
         ] {
-            assert_eq!(show(plan(existing.iter(), &wanted, complete)), expect);
+            assert_eq!(show(plan(existing.iter(), &wanted)), expect);
         }
     }
 

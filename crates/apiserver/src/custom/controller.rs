@@ -76,6 +76,10 @@ pub async fn keep(server: Arc<ApiServer>) {
                     again.insert(name);
                 }
             }
+            // What is served has an APIService.
+            let shown = server.catalog.all();
+            let versions = shown.iter().map(|r| (r.group.to_string(), r.version.to_string()));
+            server.aggregator.serve_custom(versions.collect());
             let wait = if again.is_empty() { Duration::MAX } else { RETRY };
             let next = tokio::select! {
                 biased;
@@ -95,6 +99,8 @@ pub async fn keep(server: Arc<ApiServer>) {
                 }
             }
         }
+        // Far behind, or the store stops; the shutdown follows then.
+        tokio::time::sleep(RETRY).await;
     }
 }
 

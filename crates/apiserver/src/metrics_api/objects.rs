@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(
             got["containers"],
             json!([{"name": "b", "usage": {"cpu": "1500m", "memory": "3Mi"}},
-                {"name": "x", "usage": {"cpu": "500m", "memory": "1000"}}])
+                {"name": "x", "usage": {"cpu": "500m", "memory": "1k"}}])
         );
         assert_eq!(usage(&got), json!({"cpu": "2", "memory": "3146728"}));
         for absent in ["new", "other"] {

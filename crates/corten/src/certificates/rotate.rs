@@ -82,9 +82,7 @@ pub fn ensure(store: &Store, wanted: &Wanted, now: Timestamp) -> Result<Bundle> 
             &Subject::client("kube-apiserver-kubelet-client", &["system:masters"]),
         )?,
         admin: leaf("admin", &Subject::client("kubernetes-admin", &["system:masters"]))?,
-        front_proxy_client: store
-            .leaf(FRONT_PROXY, &front_proxy, &Subject::client(FRONT_PROXY, &[]), now)?
-            .0,
+        front_proxy_client: store.leaf(FRONT_PROXY, &front_proxy, &Subject::client(FRONT_PROXY, &[]), now)?.0,
         front_proxy_authority: front_proxy.pair,
         authority: authority.pair.clone(),
         service_account_key,
