@@ -237,3 +237,27 @@ async fn objects_go_with_their_definition() {
     until(&world, &definition, |code| code == 404).await;
     assert_eq!(world.get("/apis/example.com/v1").await.code, 404);
 }
+
+#[tokio::test]
+async fn described_in_openapi() {
+    let world = world().await;
+    let index = world.get("/openapi/v3").await.json();
+    let url = index["paths"]["apis/example.com/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
+    let document = world.get(&url).await.ok();
+    let schema = &document["components"]["schemas"]["com.example.v1.Widget"];
+    assert_eq!(schema["properties"]["spec"]["properties"]["color"]["default"], "red");
+    assert_eq!(schema["x-kubernetes-group-version-kind"][0]["kind"], "Widget");
+    assert_eq!(schema["x-kubernetes-selectable-fields"], json!([{"fieldPath": "spec.color"}]));
+    assert!(document["components"]["schemas"]["com.example.v1.WidgetList"].is_object());
+    let item = &document["paths"]["/apis/example.com/v1/namespaces/{namespace}/widgets/{name}"];
+    let forms = item["patch"]["requestBody"]["content"].as_object().unwrap();
+    assert!(!forms.contains_key("application/strategic-merge-patch+json") && forms.len() == 3);
+    let v2 = world.get("/openapi/v2").await.ok();
+    let schema = &v2["definitions"]["com.example.v1beta1.Widget"];
+    assert_eq!(schema["properties"]["metadata"]["$ref"], "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+    // A change of the definition changes the name of the document.
+    let patch = json!({"spec": {"names": {"shortNames": ["w", "wi"]}}});
+    world.patch("merge", &format!("{DEFINITIONS}/widgets.example.com"), patch).await.ok();
+    let now = world.get("/openapi/v3").await.json();
+    assert_ne!(now["paths"]["apis/example.com/v1"]["serverRelativeURL"].as_str().unwrap(), url);
+}

@@ -124,10 +124,16 @@ fn finalizers(metadata: &Value, path: &Path<'_>, errors: &mut ErrorList) {
         let why = format!("finalizer {} and {} cannot be both set", ORPHAN, FOREGROUND);
         errors.push(Error::invalid(path, Value::from(all.clone()), why));
     }
-    for (i, finalizer) in all.iter().enumerate() {
-        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(finalizer) {
+}
+
+/// Finalizers name whose they are: a rule for the kinds of upstream's own groups, not for definitions, APIServices and
+/// custom resources (`validateKubeFinalizerName` of `pkg/apis/core/validation`).
+pub fn qualified_finalizers(metadata: &Value, path: &Path<'_>, errors: &mut ErrorList) {
+    let all = metadata["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    for (i, finalizer) in all.enumerate() {
+        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
             let why = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(Error::invalid(&path.index(i), *finalizer, why));
+            errors.push(Error::invalid(&path.index(i), finalizer, why));
         }
     }
 }

@@ -134,6 +134,11 @@ impl Definition {
         gvk::api_version(&self.group, &self.versions[version].name)
     }
 
+    /// The revision at which it is stored as this.
+    pub fn revision(&self) -> i64 {
+        self.kv.mod_revision
+    }
+
     /// Which version this is; `None`: none of ours.
     pub fn position(&self, version: &str) -> Option<usize> {
         self.versions.iter().position(|v| &*v.name == version)

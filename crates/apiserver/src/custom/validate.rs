@@ -6,6 +6,7 @@ use apiextensions::{
     structural::{lists, metadata, validate},
 };
 use apimachinery::field::{ErrorList, Path};
+use kinds::object_meta::validate_embedded;
 use serde_json::Value;
 
 use super::{Compiled, Custom};
@@ -62,7 +63,7 @@ impl Custom {
         let schema = &self.compiled().structural;
         if schema.any(&|node| node.embedded) {
             let mut copy = object.clone();
-            metadata::validate(&mut copy, schema, &Path::NIL, &|_, _, _| {}, errors);
+            metadata::validate(&mut copy, schema, &Path::NIL, &validate_embedded, errors);
         }
     }
 

@@ -4,6 +4,7 @@
 //! A document is made when somebody asks for it, from `api::schema()` and k8s-openapi's descriptions, straight
 //! into its compressed form; a few are kept so. [`v2`] is the older form of all in one, for kubectl up to 1.27.
 
+mod custom;
 mod operations;
 mod others;
 mod parameters;
@@ -14,9 +15,10 @@ mod v2_paths;
 mod v3_protobuf;
 
 use std::io::{self, Read as _, Write as _};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use apimachinery::schema::Resource;
+use apimachinery::schema::{Resource, ResourceRef};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -47,6 +49,9 @@ pub struct Documents {
     fingerprint: OnceLock<String>,
 }
 
+/// The custom resources that are served.
+type Added<'a> = &'a [Arc<Resource>];
+
 /// `api/v1`, `apis/apps/v1`
 fn path_of(resource: &Resource) -> String {
     match &*resource.group {
@@ -62,12 +67,23 @@ impl Documents {
     }
 
     /// The resources of a document, by its path.
-    fn resources(&self, path: &str) -> Vec<&'static Resource> {
-        self.served.iter().filter(|r| path_of(r) == path).collect()
+    fn resources(&self, path: &str, added: Added<'_>) -> Vec<ResourceRef> {
+        let own: Vec<ResourceRef> =
+            self.served.iter().filter(|r| path_of(r) == path).map(ResourceRef::from).collect();
+        if !own.is_empty() {
+            return own;
+        }
+        let custom = added.iter().filter(|r| path_of(r) == path).cloned();
+        custom.map(ResourceRef::Custom).collect()
     }
 
-    /// Names the contents of a document without making it: they follow from the tables and from this code.
-    fn hash(&self, path: &str) -> String {
+    /// Names the contents of a document without making it: they follow from the tables, from this code and, for custom
+    /// resources, from the definitions.
+    fn hash(&self, path: &str, added: Added<'_>) -> String {
+        self.hash_of(path, added.iter().filter(|r| path_of(r) == path))
+    }
+
+    fn hash_of<'a>(&self, path: &str, definitions: impl Iterator<Item = &'a Arc<Resource>>) -> String {
         let fingerprint = self.fingerprint.get_or_init(|| {
             let mut hash = Sha256::new();
             hash.update(GIT_VERSION);
@@ -93,29 +109,48 @@ impl Documents {
             }
             hex(&hash.finalize())
         });
-        hex(&Sha256::new().chain_update(fingerprint).chain_update(path).finalize())
+        let mut hash = Sha256::new().chain_update(fingerprint).chain_update(path);
+        for custom in definitions.filter_map(|resource| crate::custom::of(resource)) {
+            hash.update(&*custom.definition.name);
+            hash.update(custom.definition.revision().to_le_bytes());
+        }
+        hex(&hash.finalize())
     }
 
-    fn index(&self) -> Value {
+    fn index(&self, added: Added<'_>) -> Value {
         let others = others::all(&self.served).into_iter().map(|(path, _)| path);
         let mut all: Vec<String> = self.served.iter().map(path_of).chain(others).collect();
+        let mut custom: BTreeMap<String, Vec<Arc<Resource>>> = BTreeMap::new();
+        for resource in added {
+            let of_group = format!("apis/{}", resource.group);
+            custom.entry(of_group).or_default();
+            custom.entry(path_of(resource)).or_default().push(resource.clone());
+        }
+        all.extend(custom.keys().cloned());
         all.sort();
         all.dedup();
         let mut paths = serde_json::Map::new();
         for path in all {
-            let url = format!("/openapi/v3/{path}?hash={}", self.hash(&path));
+            let definitions = custom.get(&path).into_iter().flatten();
+            let url = format!("/openapi/v3/{path}?hash={}", self.hash_of(&path, definitions));
             paths.insert(path, json!({ "serverRelativeURL": url }));
         }
         json!({ "paths": paths })
     }
 
     /// The document in gzip.
-    fn get(&self, path: &str, protobuf: bool) -> io::Result<Option<Bytes>> {
+    fn get(&self, path: &str, added: Added<'_>, protobuf: bool) -> io::Result<Option<Bytes>> {
+        let resources = self.resources(path, added);
+        // Definitions change under the same path.
+        let key = match resources.first() {
+            Some(ResourceRef::Custom(_)) => format!("{path}?{}", self.hash(path, added)),
+            _ => path.to_owned(),
+        };
         let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, found)) = lock().iter().find(|((p, form), _)| p == path && *form == protobuf) {
+        if let Some((_, found)) = lock().iter().find(|((p, form), _)| *p == key && *form == protobuf) {
             return Ok(Some(found.clone()));
         }
-        let resources = self.resources(path);
+        let resources: Vec<&Resource> = resources.iter().map(|resource| &**resource).collect();
         let other = others::all(&self.served).into_iter().find(|(p, _)| p == path).map(|(_, other)| other);
         let made: Bytes = match (resources.is_empty(), other) {
             (false, _) => write(paths::all(&resources), &resources, &[], protobuf)?.into(),
@@ -126,7 +161,7 @@ impl Documents {
             (true, None) => return Ok(None),
         };
         let mut kept = lock();
-        kept.push(((path.to_owned(), protobuf), made.clone()));
+        kept.push(((key, protobuf), made.clone()));
         while kept.len() > 1 && kept.iter().map(|(_, b)| b.len()).sum::<usize>() > KEPT {
             kept.remove(0);
         }
@@ -154,6 +189,9 @@ fn write(
             out.write_all(&v3_protobuf::path(&path, &item))?;
         }
         schemas::each(resources, types, |name, schema| out.write_all(&v3_protobuf::schema(name, &schema)))?;
+        for (name, schema) in resources.iter().flat_map(|resource| custom::schemas(resource)) {
+            out.write_all(&v3_protobuf::schema(&name, &schema))?;
+        }
         out.write_all(&v3_protobuf::security("BearerToken", &security))?;
         return out.finish();
     }
@@ -171,6 +209,10 @@ fn write(
         separator = ",";
         Ok(())
     })?;
+    for (name, schema) in resources.iter().flat_map(|resource| custom::schemas(resource)) {
+        write!(out, "{separator}{}:{schema}", Value::from(name))?;
+        separator = ",";
+    }
     write!(out, r#"}},"securitySchemes":{{"BearerToken":{security}}}}}}}"#)?;
     out.finish()
 }
@@ -197,9 +239,10 @@ pub fn handle(
     };
     let headers = request.headers();
     let documents = &server.openapi;
+    let added = &server.catalog.all()[..];
     if path.is_empty() {
         // Upstream does not say that it is JSON.
-        let mut index = documents.index();
+        let mut index = documents.index(added);
         server.aggregator.add_to_index(server.storage.store(), &mut index);
         return Some(response::bytes(200, "text/plain; charset=utf-8", index.to_string()));
     }
@@ -210,7 +253,7 @@ pub fn handle(
     let Some(media_type) = accepted(headers) else {
         return vary(response::empty(406), "Accept");
     };
-    let compressed = match documents.get(path, media_type == PROTOBUF) {
+    let compressed = match documents.get(path, added, media_type == PROTOBUF) {
         Ok(Some(found)) => found,
         Ok(None) => return Some(response::empty(404)),
         Err(error) => {
@@ -218,7 +261,7 @@ pub fn handle(
             return Some(response::text(500, "making the document failed"));
         }
     };
-    let hash = documents.hash(path);
+    let hash = documents.hash(path, added);
     let tag = format!("\"{hash}\"");
     let known = headers.get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
     let asked = query.get("hash");

@@ -1,10 +1,13 @@
 //! Operations: what one method does on one path.
 
+use std::borrow::Cow;
+
 use apimachinery::schema::{Resource, TypeId};
 use serde_json::{Map, Value, json};
 
 use super::schemas::PATCH;
 use super::{camel_group, capital, gvk, parameters, reference, tag};
+use crate::custom;
 
 const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
@@ -33,8 +36,8 @@ pub fn content(media_types: &[&str], schema: &Value) -> Value {
     Value::Object(media_types.iter().map(one).collect())
 }
 
-pub fn type_name(id: TypeId) -> &'static str {
-    &api::schema()[id].name
+pub fn type_name(id: TypeId) -> Cow<'static, str> {
+    Cow::Borrowed(&api::schema()[id].name)
 }
 
 /// ` a Pod`, ` an Event`, ` Endpoints`: as upstream's installer writes it.
@@ -54,7 +57,7 @@ pub struct About<'a> {
     /// Group, version and kind of the body.
     pub kind: (&'a str, &'a str, &'a str),
     /// The body's type.
-    pub body: Option<&'a str>,
+    pub body: Option<Cow<'static, str>>,
     /// The end of the operation's id: `NamespacedDeploymentScale`.
     pub id: String,
     /// The subresource; else empty.
@@ -83,7 +86,7 @@ impl About<'_> {
             };
             let mut response = json!({ "description": text });
             if let Some(schema) = schema {
-                response["content"] = content(answers, schema);
+                response["content"] = content(&self.forms(answers), schema);
             }
             responses.insert((*code).into(), response);
         }
@@ -103,6 +106,12 @@ impl About<'_> {
         operation
     }
 
+    /// The first of these forms; custom objects have none in protobuf.
+    fn forms<'m>(&self, all: &'m [&'m str]) -> Vec<&'m str> {
+        let custom = custom::of(self.resource).is_some();
+        all.iter().copied().filter(|form| !custom || !form.contains("protobuf")).collect()
+    }
+
     /// `the specified Pod`, `status of the specified Pod`
     fn specified(&self) -> String {
         let kind = &self.resource.kind;
@@ -113,7 +122,7 @@ impl About<'_> {
     }
 
     fn schema(&self) -> Option<Value> {
-        self.body.map(reference)
+        self.body.as_deref().map(reference)
     }
 
     fn with_body(&self, mut operation: Value) -> Value {
@@ -205,8 +214,14 @@ impl About<'_> {
         };
         let mut operation = self.operation(&kind, &MEDIA_TYPES, self.schema().as_ref());
         operation["requestBody"] =
-            json!({"required": true, "content": content(&PATCH_TYPES, &reference(PATCH))});
+            json!({"required": true, "content": content(self.patches(), &reference(PATCH))});
         operation
+    }
+
+    /// Custom objects cannot be merged strategically.
+    fn patches(&self) -> &'static [&'static str] {
+        let strategic = custom::of(self.resource).is_none();
+        if strategic { &PATCH_TYPES } else { &PATCH_TYPES[..3] }
     }
 
     pub fn delete(&self) -> Value {

@@ -1,12 +1,15 @@
 //! Paths and their operations. Clients read them: kubectl looks here for the kind behind a resource (`explain`) and
 //! for the parameters that a kind's writes take (`--validate`, `--dry-run=server`).
 
+use std::borrow::Cow;
+
 use apimachinery::schema::{Resource, Subresource};
 use serde_json::{Map, Value, json};
 
 use super::operations::{About, MEDIA_TYPES, content, type_name};
 use super::parameters::{self, PRETTY, hoist, in_path};
 use super::{camel_group, capital, reference, tag};
+use crate::custom;
 
 const RESOURCE_LIST: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList";
 
@@ -46,6 +49,21 @@ fn base(r: &Resource) -> String {
     }
 }
 
+/// The name of the type of a resource's objects.
+fn object_type(r: &Resource) -> Cow<'static, str> {
+    match custom::of(r) {
+        Some(_) => super::custom::name(r, &r.kind).into(),
+        None => type_name(r.object),
+    }
+}
+
+fn list_type(r: &Resource) -> Option<Cow<'static, str>> {
+    match custom::of(r) {
+        Some(custom) => Some(super::custom::name(r, &custom.definition.list_kind).into()),
+        None => r.list.map(type_name),
+    }
+}
+
 /// Every path of a resource and its subresources, with its operations.
 fn of(r: &Resource) -> Vec<(String, Value)> {
     let base = base(r);
@@ -54,19 +72,19 @@ fn of(r: &Resource) -> Vec<(String, Value)> {
     let about = |id: String| About {
         resource: r,
         kind: (&r.group, &r.version, &r.kind),
-        body: Some(type_name(r.object)),
+        body: Some(object_type(r)),
         id,
         subresource: "",
     };
     let one = || about(format!("{scoped}{}", r.kind));
     let everywhere = || about(format!("{}ForAllNamespaces", r.kind));
-    let list = r.list.map(type_name);
+    let list = list_type(r);
     let (lists, watches) = (r.has_verb("list"), r.has_verb("watch"));
     let mut out = Paths { resource: r, paths: Vec::new() };
 
     let mut item = Map::new();
     if lists {
-        item.insert("get".into(), one().list(list));
+        item.insert("get".into(), one().list(list.as_deref()));
     }
     if r.has_verb("create") {
         item.insert("post".into(), one().post());
@@ -78,7 +96,7 @@ fn of(r: &Resource) -> Vec<(String, Value)> {
     out.push(format!("{base}{collection}"), item, In { namespaced: r.namespaced, ..In::default() });
 
     if r.namespaced && lists {
-        let item = Map::from_iter([("get".to_owned(), everywhere().list(list))]);
+        let item = Map::from_iter([("get".to_owned(), everywhere().list(list.as_deref()))]);
         out.push(format!("{base}/{}", r.plural), item, In::default());
     }
 
@@ -165,7 +183,11 @@ impl Paths<'_> {
         let about = About {
             resource: r,
             kind: (&sub.kind.group, &sub.kind.version, &sub.kind.kind),
-            body: sub.object.map(type_name),
+            // The status of a custom resource takes the whole object.
+            body: match sub.kind.kind == r.kind && custom::of(r).is_some() {
+                true => Some(object_type(r)),
+                false => sub.object.map(type_name),
+            },
             id: format!("{scoped}{}{}", r.kind, capital(&sub.name)),
             subresource: &sub.name,
         };

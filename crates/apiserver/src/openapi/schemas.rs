@@ -7,7 +7,9 @@ use api::{Description, Descriptions};
 use apimachinery::schema::{Field, ListType, Resource, Shape, Type, TypeId};
 use serde_json::{Map, Value, json};
 
+use super::custom::{LIST_META, OBJECT_META};
 use super::{gvk, reference};
+use crate::custom;
 
 /// Types that every document has: what deletions take and failures answer.
 const COMMON: [&str; 4] = [
@@ -99,6 +101,12 @@ pub fn each(
     let mut reached = Reached::default();
     let common: &[&str] = if resources.is_empty() { &[] } else { &COMMON };
     for resource in resources {
+        if custom::of(resource).is_some() {
+            let scale = resource.subresource("scale").and_then(|s| s.object);
+            let metadata = [OBJECT_META, LIST_META].into_iter().filter_map(|name| api::schema().find(name));
+            metadata.chain(scale).for_each(|id| reached.add(id));
+            continue;
+        }
         let subresources = resource.subresources.iter().filter_map(|s| s.object);
         for id in [resource.object].into_iter().chain(resource.list).chain(subresources) {
             reached.add(id);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 
 fn document(path: &str) -> Value {
-    let compressed = Documents::default().get(path, false).unwrap().unwrap();
+    let compressed = Documents::default().get(path, &[], false).unwrap().unwrap();
     let mut text = String::new();
     GzDecoder::new(&*compressed).read_to_string(&mut text).unwrap();
     serde_json::from_str(&text).unwrap()
@@ -26,7 +26,7 @@ fn references(value: &Value, out: &mut BTreeSet<String>) {
 
 #[test]
 fn every_reference_leads_somewhere() {
-    let index = Documents::default().index();
+    let index = Documents::default().index(&[]);
     let paths = index["paths"].as_object().unwrap();
     assert!(paths.contains_key("api/v1") && paths.contains_key("apis/apps/v1"));
     for path in paths.keys() {
@@ -89,10 +89,10 @@ fn names_of_operations() {
 fn few_documents_are_kept() {
     let documents = Documents::default();
     for resource in api::resources().iter().filter(|r| r.default_on) {
-        documents.get(&path_of(resource), false).unwrap();
+        documents.get(&path_of(resource), &[], false).unwrap();
     }
     let kept = documents.kept.lock().unwrap();
     assert!(kept.iter().map(|(_, b)| b.len()).sum::<usize>() <= KEPT && !kept.is_empty());
     drop(kept);
-    assert!(documents.get("apis/none/v1", true).unwrap().is_none());
+    assert!(documents.get("apis/none/v1", &[], true).unwrap().is_none());
 }

@@ -2,6 +2,7 @@
 //! (`openapiv2/OpenAPIv2.proto`), which is what kubectl reads. Made on each demand, type by type.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use apimachinery::schema::Resource;
 use bytes::Bytes;
@@ -22,9 +23,11 @@ const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protob
 /// Answers with the form that the client names first.
 pub fn answer(server: &ApiServer, headers: &HeaderMap) -> Response<Body> {
     let documents = &server.openapi;
+    let custom = server.catalog.all();
     // What other servers add.
     let others = server.aggregator.specification(server.storage.store(), |take| {
-        let resources: Vec<&Resource> = documents.served.iter().collect();
+        let all = server.resources();
+        let resources: Vec<&Resource> = all.iter().map(|resource| &**resource).collect();
         let known = schemas::each(&resources, &[], |name, schema| {
             take(name, older(schema));
             Ok(())
@@ -37,12 +40,12 @@ pub fn answer(server: &ApiServer, headers: &HeaderMap) -> Response<Body> {
     let first = accept.split([',', ';']).next().unwrap_or_default().trim();
     let protobuf = ASKED.contains(&first);
     let media_type = if protobuf { PROTOBUF } else { "application/json" };
-    let tag = format!("\"{}\"", documents.hash(&format!("{media_type}{}", others.sum)));
+    let tag = format!("\"{}\"", documents.hash_of(&format!("{media_type}{}", others.sum), custom.iter()));
     let known = headers.get(header::IF_NONE_MATCH).is_some_and(|v| v.as_bytes() == tag.as_bytes());
     let mut answer = if known {
         response::bytes(304, media_type, Bytes::new())
     } else {
-        match make(&documents.served, &others, protobuf, response::wants_gzip(headers)) {
+        match make(&documents.served, &custom, &others, protobuf, response::wants_gzip(headers)) {
             Ok(bytes) => response::bytes(200, media_type, bytes),
             Err(error) => {
                 tracing::error!(%error, "making the OpenAPI v2 document");
@@ -61,25 +64,31 @@ pub fn answer(server: &ApiServer, headers: &HeaderMap) -> Response<Body> {
     answer
 }
 
-fn make(served: &Served, added: &Specification, protobuf: bool, gzip: bool) -> io::Result<Vec<u8>> {
+fn make(served: &Served, custom: &[Arc<Resource>], added: &Specification, protobuf: bool, gzip: bool) -> io::Result<Vec<u8>> {
     if gzip {
         let mut out = GzEncoder::new(Vec::new(), Compression::fast());
-        write(served, added, protobuf, &mut out)?;
+        write(served, custom, added, protobuf, &mut out)?;
         return out.finish();
     }
     let mut out = Vec::new();
-    write(served, added, protobuf, &mut out)?;
+    write(served, custom, added, protobuf, &mut out)?;
     Ok(out)
 }
 
 fn write(
     served: &Served,
+    custom: &[Arc<Resource>],
     added: &Specification,
     protobuf: bool,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let resources: Vec<&Resource> = served.iter().collect();
+    let mut resources: Vec<&Resource> = Vec::new();
+    for resource in served.iter() {
+        resources.push(resource);
+    }
+    resources.extend(custom.iter().map(|resource| &**resource));
     let resources = &*resources;
+    let schemas_of_custom = || custom.iter().flat_map(|resource| super::custom::schemas(resource));
     let others: Vec<others::Other> = others::all(served).into_iter().map(|(_, other)| other).collect();
     let types: Vec<&str> = others.iter().filter_map(|other| other.answer).collect();
     let all_paths = others.into_iter().map(|other| (other.path, other.item)).chain(paths::all(resources));
@@ -106,6 +115,13 @@ fn write(
         for (name, definition) in &added.definitions {
             let mut definitions = Message::default();
             definitions.message(1, &named(name, definition));
+            let mut piece = Message::default();
+            piece.message(9, &definitions);
+            out.write_all(&piece.0)?;
+        }
+        for (name, schema) in schemas_of_custom() {
+            let mut definitions = Message::default();
+            definitions.message(1, &named(&name, &older(super::custom::to_v2(schema))));
             let mut piece = Message::default();
             piece.message(9, &definitions);
             out.write_all(&piece.0)?;
@@ -137,6 +153,10 @@ fn write(
         separator = ",";
         Ok(())
     })?;
+    for (name, schema) in schemas_of_custom() {
+        write!(out, "{separator}{}:{}", Value::from(name), older(super::custom::to_v2(schema)))?;
+        separator = ",";
+    }
     for (name, definition) in &added.definitions {
         write!(out, "{separator}{}:{definition}", Value::from(name.as_str()))?;
         separator = ",";
@@ -321,11 +341,11 @@ mod tests {
     #[test]
     fn the_document_as_json() {
         let document: Value =
-            serde_json::from_slice(&make(&Served::default(), &Specification::default(), false, false).unwrap()).unwrap();
+            serde_json::from_slice(&make(&Served::default(), &[], &Specification::default(), false, false).unwrap()).unwrap();
         assert_eq!(document["swagger"], "2.0");
         let pod = &document["definitions"]["io.k8s.api.core.v1.Pod"];
         assert_eq!(pod["properties"]["spec"]["$ref"], "#/definitions/io.k8s.api.core.v1.PodSpec");
         assert!(!document.to_string().contains("#/components/"));
-        assert!(!make(&Served::default(), &Specification::default(), true, true).unwrap().is_empty());
+        assert!(!make(&Served::default(), &[], &Specification::default(), true, true).unwrap().is_empty());
     }
 }

@@ -121,7 +121,7 @@ fn changed(new: &Value, old: &Value) -> bool {
 pub fn validate_create(resource: &Resource, object: &Value) -> ErrorList {
     let strategy = of(resource);
     let mut errors = ErrorList::new();
-    validate_meta::validate(object, resource.namespaced, strategy.name, &mut errors);
+    validate_meta::validate(resource, object, strategy.name, &mut errors);
     if let Some(custom) = custom::of(resource) {
         custom.validate(object, &mut errors);
     }
@@ -140,7 +140,7 @@ pub fn validate_update(
     let strategy = of(resource);
     let mut errors = ErrorList::new();
     // The name was good when the object was made, under the rules of then.
-    validate_meta::validate(new, resource.namespaced, |_, _| Vec::new(), &mut errors);
+    validate_meta::validate(resource, new, |_, _| Vec::new(), &mut errors);
     validate_meta::validate_update(new, old, &mut errors);
     if let Some(custom) = custom::of(resource) {
         let tolerated = custom.validate_update(new, old, subresource, &mut errors);
@@ -158,9 +158,27 @@ pub fn warnings(
     old: Option<&Value>,
     warnings: &Warnings,
 ) {
+    if custom::of(resource).is_some() {
+        finalizers(new, old, warnings);
+    }
     let old = old.map(|old| for_rules(resource, old));
     for warning in (of(resource).warnings)(&for_rules(resource, new), old.as_deref(), subresource) {
         warnings.add(warning);
+    }
+}
+
+/// Finalizers of custom resources need not say whose they are, but had better.
+fn finalizers(new: &Value, old: Option<&Value>, warnings: &Warnings) {
+    let before = old.map(meta::finalizers).unwrap_or_default();
+    for finalizer in meta::finalizers(new).into_iter().filter(|finalizer| !before.contains(finalizer)) {
+        let standard = matches!(finalizer, "kubernetes") || [meta::FOREGROUND, meta::ORPHAN].contains(&finalizer);
+        if !finalizer.contains('/') && !standard {
+            let path = if finalizer.contains('.') { " including a path (/)" } else { "" };
+            warnings.add(format!(
+                "metadata.finalizers: {finalizer:?}: prefer a domain-qualified finalizer name{path} to avoid accidental \
+                 conflicts with other finalizer writers"
+            ));
+        }
     }
 }
 

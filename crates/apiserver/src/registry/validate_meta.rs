@@ -1,15 +1,24 @@
 //! What is wrong with an object's metadata. Rules and texts of upstream's `apimachinery/pkg/api/validation`; those that
 //! embedded objects obey too are in [`kinds::object_meta`].
 
-use apimachinery::field::{Error, ErrorList, Path};
+use apimachinery::{
+    field::{Error, ErrorList, Path},
+    schema::Resource,
+};
 use kinds::{object_meta, strategy::NameRule};
 use serde_json::Value;
 
 use super::meta;
+use crate::custom;
 
 /// Metadata of a new object, or of any object on update.
-pub fn validate(object: &Value, namespaced: bool, rule: NameRule, errors: &mut ErrorList) {
-    object_meta::validate(&object["metadata"], namespaced, rule, &Path::new("metadata"), errors);
+pub fn validate(resource: &Resource, object: &Value, rule: NameRule, errors: &mut ErrorList) {
+    let (metadata, path) = (&object["metadata"], Path::new("metadata"));
+    object_meta::validate(metadata, resource.namespaced, rule, &path, errors);
+    let elsewhere = matches!(&*resource.group, "apiextensions.k8s.io" | "apiregistration.k8s.io");
+    if !elsewhere && custom::of(resource).is_none() {
+        object_meta::qualified_finalizers(metadata, &path.child("finalizers"), errors);
+    }
 }
 
 /// What may not change.
@@ -63,7 +72,9 @@ mod tests {
     fn metadata_of_a_new_object() {
         let check = |metadata: Value, namespaced: bool, expect: &[&str]| {
             let mut errors = ErrorList::new();
-            validate(&json!({ "metadata": metadata }), namespaced, kinds::strategy::subdomain, &mut errors);
+            let (group, plural) = if namespaced { ("", "configmaps") } else { ("", "nodes") };
+            let resource = api::resource(group, "v1", plural).unwrap();
+            validate(resource, &json!({ "metadata": metadata }), kinds::strategy::subdomain, &mut errors);
             assert_eq!(texts(&errors), expect, "{metadata}");
         };
         check(json!({"name": "a", "namespace": "n"}), true, &[]);
