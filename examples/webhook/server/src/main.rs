@@ -102,7 +102,7 @@ async fn introduce(access: Access, name: String, authority: String) {
     }
 }
 
-async fn write(access: &Access, plural: &str, name: &str, bundle: &str) -> Result<()> {
+async fn write(access: &Access, plural: &'static str, name: &str, bundle: &str) -> Result<()> {
     let client = Client::new(Arc::new(HttpTransport::new(access.clone())?), "webhook-example");
     let patch = json!([{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}]);
     let configurations = client.dynamic(&Gvr::new(GROUP, "v1", plural));
