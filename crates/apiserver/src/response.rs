@@ -187,12 +187,25 @@ pub fn set_gzip(headers: &mut HeaderMap) {
     headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
 }
 
-/// `Warning: 299 - "text"`, one header each; what a header cannot hold is escaped or dropped.
+/// Characters of all warnings of an answer, and of each where all of them would be more (upstream's
+/// `filters/warning.go`).
+const MOST_WARNED: usize = 4096;
+const LONGEST_WARNING: usize = 256;
+
+/// `Warning: 299 - "text"`, one header each; what a header cannot hold is escaped or dropped, and so is what is too
+/// much: some of it is said by strangers.
 pub fn add_warnings(headers: &mut HeaderMap, warnings: &[String]) {
+    let total: usize = warnings.iter().map(|warning| warning.chars().count()).sum();
+    let longest = if total > MOST_WARNED { LONGEST_WARNING } else { MOST_WARNED };
+    let mut written = 0;
     for warning in warnings {
-        let mut text = String::with_capacity(warning.len() + 8);
+        if written >= MOST_WARNED {
+            break;
+        }
+        written += warning.chars().take(longest).count();
+        let mut text = String::with_capacity(warning.len().min(longest) + 8);
         text.push_str("299 - \"");
-        for c in warning.chars() {
+        for c in warning.chars().take(longest) {
             match c {
                 '"' | '\\' => text.extend(['\\', c]),
                 c if c.is_control() => {}
@@ -276,5 +289,12 @@ mod tests {
         add_warnings(&mut headers, &["unknown field \"spec.x\"".into(), "two\nlines".into()]);
         let got: Vec<_> = headers.get_all("warning").iter().map(|v| v.to_str().unwrap()).collect();
         assert_eq!(got, [r#"299 - "unknown field \"spec.x\"""#, r#"299 - "twolines""#]);
+        // Cut, and then dropped, where it is too much.
+        for (count, length, expect) in [(2, 2000, (2, 2008)), (3, 2000, (3, 264)), (100, 2000, (16, 264))] {
+            let mut headers = HeaderMap::new();
+            add_warnings(&mut headers, &vec!["w".repeat(length); count]);
+            let got: Vec<usize> = headers.get_all("warning").iter().map(HeaderValue::len).collect();
+            assert_eq!((got.len(), got.first().copied().unwrap_or(0)), expect);
+        }
     }
 }

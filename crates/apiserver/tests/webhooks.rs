@@ -456,6 +456,10 @@ async fn hostile_webhooks() {
             "unbased" => response(json!({"allowed": true, "patch": "!", "patchType": "JSONPatch"})),
             "merge" => response(json!({"allowed": true, "patch": "W3sib3AiOiJ0ZXN0IiwicGF0aCI6IiIsInZhbHVlIjowfV0=", "patchType": "Merge"})),
             "nonsense" => response(patch(json!({"op": "add"}))),
+            "warns" => {
+                let warnings: Vec<String> = (0..100_000).map(|n| format!("warning {n}")).collect();
+                response(json!({"allowed": true, "warnings": warnings}))
+            }
             "nowhere" => response(patch(json!([{"op": "remove", "path": "/data/nothing"}]))),
             "kind" => response(patch(json!([{"op": "replace", "path": "/kind", "value": "Secret"}]))),
             "nobody" => response(patch(json!([{"op": "replace", "path": "", "value": 7}]))),
@@ -517,6 +521,12 @@ async fn hostile_webhooks() {
         ),
         "{text}"
     );
+    // Warnings without end are cut.
+    configure(&w, "validating", "v", vec![hook(hooks.url("warns"), json!({}))]).await;
+    let answer = w.post(MAPS, config_map("warned", &[])).await;
+    let warned: usize = answer.headers.get_all("warning").iter().map(|warning| warning.len()).sum();
+    assert!(answer.code == 201 && warned > 4096 && warned < 16 << 10, "{} {warned}", answer.code);
+    forget(&w, "validating", "v").await;
     // Nobody listens there.
     let gone = json!({"url": "https://127.0.0.1:1/x", "caBundle": hooks.bundle});
     configure(&w, "validating", "v", vec![hook(gone, json!({}))]).await;

@@ -47,6 +47,9 @@ pub const VALIDATING: &str = "ValidatingAdmissionWebhook";
 /// is larger could not be stored.
 const LARGEST_ANSWER: usize = 3 << 20;
 
+/// More would not fit into the answer's headers.
+const MOST_WARNINGS: usize = 1024;
+
 /// Both plugins' configurations.
 pub struct Webhooks {
     mutating: Option<Configurations>,
@@ -416,7 +419,7 @@ impl<'a> Asking<'a> {
         for (key, value) in &answer.audit_annotations {
             tracing::debug!(webhook = hook.name, key, value, "audit annotation");
         }
-        for warning in &answer.warnings {
+        for warning in answer.warnings.iter().take(MOST_WARNINGS) {
             scope.warnings.add(warning.as_str());
         }
         match answer.allowed {
