@@ -10,7 +10,7 @@ use std::time::Duration;
 use apiserver::aggregator;
 use apiserver::request::UserInfo;
 use apiserver::response;
-use apiserver::server::{Peer, tls};
+use apiserver::server::{Body, Peer, tls};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -44,6 +44,13 @@ fn text(code: u16, kind: &str, text: impl Into<Bytes>) -> Response<Content> {
     let frame = Ok(Frame::data(text.into()));
     let body: Content = StreamBody::new(Box::pin(futures::stream::iter([frame])));
     Response::builder().status(code).header("content-type", kind).body(body).unwrap()
+}
+
+/// A request on its way takes much room, and a long test has room for few: all of them wait elsewhere.
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+fn boot(world: &World) -> Boxed<'_, ()> {
+    Box::pin(async { apiserver::bootstrap::run(&world.server).await.unwrap() })
 }
 
 /// How it behaves.
@@ -212,7 +219,7 @@ impl Extension {
         config.aggregator = aggregator::Config { identity: Some(Arc::new(identity)), ..Default::default() };
         config.request_timeout = Duration::from_secs(3);
         let world = World::with(config);
-        apiserver::bootstrap::run(&world.server).await.unwrap();
+        boot(&world).await;
 
         let mut roots = RootCertStore::empty();
         roots.add(front_proxy.certificate.clone()).unwrap();
@@ -251,7 +258,7 @@ impl Extension {
         let extension = Self { world, authority, port, mode, seen };
         let service = json!({"metadata": {"name": "ext"},
             "spec": {"type": "ExternalName", "externalName": "localhost"}});
-        extension.world.post("/api/v1/namespaces/default/services", service).await.ok();
+        extension.post("/api/v1/namespaces/default/services", service).await.ok();
         extension
     }
 
@@ -263,13 +270,13 @@ impl Extension {
     }
 
     async fn register(&self) {
-        self.world.post(SERVICES, self.object("v1.ext.test", &self.authority.pem)).await.ok();
+        self.post(SERVICES, self.object("v1.ext.test", &self.authority.pem)).await.ok();
     }
 
     /// Waits until the condition of `v1.ext.test` has this reason.
     async fn until(&self, reason: &str) -> Value {
         let path = format!("{SERVICES}?watch=1&fieldSelector=metadata.name%3Dv1.ext.test");
-        let mut events: Events = self.world.watch(&path).await;
+        let mut events: Events = self.watch(&path).await;
         loop {
             let event = events.next().await.unwrap();
             let condition = &event["object"]["status"]["conditions"][0];
@@ -283,15 +290,59 @@ impl Extension {
     async fn be(&self, mode: Mode) {
         *self.mode.lock().unwrap() = mode;
         let change = json!({"metadata": {"annotations": {"mode": format!("{mode:?}")}}});
-        self.world.patch("merge", "/api/v1/namespaces/default/services/ext", change).await.ok();
+        self.patch("merge", "/api/v1/namespaces/default/services/ext", change).await.ok();
     }
 
     async fn discovery(&self) -> (Value, Vec<String>) {
-        let list = self.world.send("GET", "/apis", &[("accept", AGGREGATED)], Vec::new()).await.ok();
+        let list = self.send("GET", "/apis", &[("accept", AGGREGATED)], Vec::new()).await.ok();
         let items = list["items"].as_array().unwrap().clone();
         let names = items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect();
         let mine = items.into_iter().find(|item| item["metadata"]["name"] == "ext.test");
         (mine.unwrap_or_default(), names)
+    }
+
+    fn get<'a>(&'a self, path: &'a str) -> Boxed<'a, Answer> {
+        Box::pin(self.world.get(path))
+    }
+
+    fn post<'a>(&'a self, path: &'a str, object: Value) -> Boxed<'a, Answer> {
+        Box::pin(self.world.post(path, object))
+    }
+
+    fn patch<'a>(&'a self, kind: &'a str, path: &'a str, patch: Value) -> Boxed<'a, Answer> {
+        Box::pin(self.world.patch(kind, path, patch))
+    }
+
+    fn delete<'a>(&'a self, path: &'a str) -> Boxed<'a, Answer> {
+        Box::pin(self.world.delete(path))
+    }
+
+    fn send<'a>(
+        &'a self,
+        method: &'a str,
+        path: &'a str,
+        headers: &'a [(&'a str, &'a str)],
+        bytes: Vec<u8>,
+    ) -> Boxed<'a, Answer> {
+        Box::pin(self.world.send(method, path, headers, bytes))
+    }
+
+    fn raw<'a>(
+        &'a self,
+        method: &'a str,
+        path: &'a str,
+        headers: &'a [(&'a str, &'a str)],
+        bytes: Vec<u8>,
+    ) -> Boxed<'a, Response<Body>> {
+        Box::pin(self.world.raw(method, path, headers, bytes))
+    }
+
+    fn watch<'a>(&'a self, path: &'a str) -> Boxed<'a, Events> {
+        Box::pin(self.world.watch(path))
+    }
+
+    fn handle(&self, user: UserInfo, request: Request<Body>) -> Boxed<'_, Response<Body>> {
+        Box::pin(self.world.server.handle(Peer::Identity(user), request))
     }
 
     fn last(&self, beginning: &str) -> HeaderMap {
@@ -329,8 +380,7 @@ fn failure(answer: &Answer) -> (u16, &str) {
 #[tokio::test]
 async fn an_extension_server() {
     let e = Extension::new().await;
-    let world = &e.world;
-    assert_eq!(world.get(THINGS).await.code, 404);
+    assert_eq!(e.get(THINGS).await.code, 404);
     e.register().await;
     let condition = e.until("Passed").await;
     assert_eq!((&condition["status"], &condition["message"]), (&json!("True"), &json!("all checks passed")));
@@ -346,7 +396,7 @@ async fn an_extension_server() {
         .header("content-type", "application/json")
         .body(apiserver::server::body("{\"a\":1}"))
         .unwrap();
-    let answer = world.server.handle(Peer::Identity(user), request).await;
+    let answer = e.handle(user, request).await;
     assert_eq!(answer.status(), 201);
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "{\"a\":1}");
     let headers = e.last(&format!("POST {THINGS}"));
@@ -362,22 +412,22 @@ async fn an_extension_server() {
     let before = e.seen.lock().unwrap().len();
     let nobody = UserInfo::new("nobody", &["system:authenticated"]);
     let request = Request::get(THINGS).body(apiserver::server::body("")).unwrap();
-    let answer = world.server.handle(Peer::Identity(nobody), request).await;
+    let answer = e.handle(nobody, request).await;
     assert_eq!(answer.status(), 403);
     let asked = e.seen.lock().unwrap()[before..].iter().filter(|(line, _)| line.contains(THINGS)).count();
     assert_eq!(asked, 0);
 
     // A watch is a stream, a faulty path is theirs to refuse, a redirect leads nowhere.
-    let mut events = world.watch(&format!("{THINGS}?watch=true")).await;
+    let mut events = e.watch(&format!("{THINGS}?watch=true")).await;
     for n in 0..3 {
         assert_eq!(events.next().await.unwrap(), json!({ "n": n }));
     }
     drop(events);
-    let answer = world.get(&format!("{V1}/other")).await;
+    let answer = e.get(&format!("{V1}/other")).await;
     assert_eq!(failure(&answer), (404, "none of mine"));
     assert!(!answer.headers.contains_key("access-control-allow-origin"));
     let refusal = "the backend attempted to redirect this request, which is not permitted";
-    assert_eq!(failure(&world.get(&format!("{V1}/redirect")).await), (502, refusal));
+    assert_eq!(failure(&e.get(&format!("{V1}/redirect")).await), (502, refusal));
 
     // Another protocol.
     let request = Request::post(format!("{THINGS}/x/exec")).header(header::HOST, "h");
@@ -395,27 +445,27 @@ async fn an_extension_server() {
     assert_eq!(e.last(&format!("POST {THINGS}/x/exec"))["x-remote-user"], "admin");
 
     // Discovery, in each form and in its place: after what is built in, before custom kinds and metrics.
-    assert_eq!(world.get(V1).await.ok()["resources"], resources());
+    assert_eq!(e.get(V1).await.ok()["resources"], resources());
     let (mine, names) = e.discovery().await;
     assert_eq!((names[0].as_str(), names.len() > 20), ("apiregistration.k8s.io", true));
     assert_eq!(names[names.len() - 2..], ["ext.test", "metrics.k8s.io"]);
     let version = &mine["versions"][0];
     assert_eq!((&version["version"], &version["freshness"]), (&json!("v1"), &json!("Current")));
     assert_eq!(version["resources"][0]["resource"], "things");
-    let groups = world.get("/apis").await.ok();
+    let groups = e.get("/apis").await.ok();
     let groups: Vec<&Value> =
         groups["groups"].as_array().unwrap().iter().map(|group| &group["name"]).collect();
     assert_eq!(groups, names.iter().collect::<Vec<_>>());
-    let group = world.get("/apis/ext.test").await.ok();
+    let group = e.get("/apis/ext.test").await.ok();
     assert_eq!(group["preferredVersion"]["groupVersion"], "ext.test/v1");
 
     // OpenAPI: of v3 the index here and the document there, v2 in one.
-    let index = world.get("/openapi/v3").await.ok();
+    let index = e.get("/openapi/v3").await.ok();
     let url = index["paths"]["apis/ext.test/v1"]["serverRelativeURL"].as_str().unwrap();
     assert_ne!(index["paths"]["apis/apps/v1"]["serverRelativeURL"], "/openapi/v3/apis/apps/v1?hash=mine");
-    assert_eq!(world.get(url).await.ok()["query"], "hash=AB");
+    assert_eq!(e.get(url).await.ok()["query"], "hash=AB");
     let older = loop {
-        let answer = world.send("GET", "/openapi/v2", &[("accept", "application/json")], Vec::new()).await;
+        let answer = e.send("GET", "/openapi/v2", &[("accept", "application/json")], Vec::new()).await;
         if answer.text.contains("test.ext.Thing") {
             break answer.ok();
         }
@@ -431,7 +481,7 @@ async fn an_extension_server() {
     assert!(definitions["unused"].is_null() && definitions["io.k8s.api.core.v1.Pod"].is_object());
     let protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
     let forms = [("accept", protobuf), ("accept-encoding", "gzip")];
-    let packed = world.raw("GET", "/openapi/v2", &forms, Vec::new()).await;
+    let packed = e.raw("GET", "/openapi/v2", &forms, Vec::new()).await;
     let packed = packed.into_body().collect().await.unwrap().to_bytes();
     let mut bytes = Vec::new();
     flate2::read::GzDecoder::new(&*packed).read_to_end(&mut bytes).unwrap();
@@ -443,34 +493,35 @@ async fn an_extension_server() {
     let message = condition["message"].as_str().unwrap();
     let url = format!("https://localhost:{}{V1}", e.port);
     assert_eq!(message, format!("failing or missing response from {url}: bad status from {url}: 503"));
-    assert_eq!(failure(&world.get(THINGS).await), (503, "service unavailable"));
-    assert_eq!(failure(&world.get(V1).await), (503, "service unavailable"));
+    assert_eq!(failure(&e.get(THINGS).await), (503, "service unavailable"));
+    assert_eq!(failure(&e.get(V1).await), (503, "service unavailable"));
     assert_eq!(e.discovery().await.0["versions"][0]["freshness"], "Stale");
-    let metrics = world.get("/metrics").await.text;
     for line in [
         "aggregator_unavailable_apiservice{name=\"v1.ext.test\"} 1",
         "aggregator_unavailable_apiservice{name=\"v1.apps\"} 0",
         "aggregator_unavailable_apiservice_total{name=\"v1.ext.test\",reason=\"FailedDiscoveryCheck\"} 1",
     ] {
-        assert!(metrics.contains(line), "{line}");
+        // Counted when it has been written.
+        while !e.get("/metrics").await.text.contains(line) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
     e.be(Mode::Good).await;
     e.until("Passed").await;
-    assert_eq!(world.get(V1).await.ok()["resources"], resources());
+    assert_eq!(e.get(V1).await.ok()["resources"], resources());
 
     // Without its Service, and without its APIService.
-    world.delete("/api/v1/namespaces/default/services/ext").await.ok();
+    e.delete("/api/v1/namespaces/default/services/ext").await.ok();
     let condition = e.until("ServiceNotFound").await;
     assert_eq!(condition["message"], "service/ext in \"default\" is not present");
-    world.delete(&format!("{SERVICES}/v1.ext.test")).await.ok();
-    assert_eq!(world.get(THINGS).await.code, 404);
+    e.delete(&format!("{SERVICES}/v1.ext.test")).await.ok();
+    assert_eq!(e.get(THINGS).await.code, 404);
     assert_eq!(e.discovery().await.0, Value::Null);
 }
 
 #[tokio::test]
 async fn hostile_servers() {
     let e = Extension::new().await;
-    let world = &e.world;
     // Lies and torrents: it is there, and nobody else suffers.
     *e.mode.lock().unwrap() = Mode::Lies;
     e.register().await;
@@ -478,37 +529,37 @@ async fn hostile_servers() {
     let (mine, names) = e.discovery().await;
     assert_eq!(mine["versions"], json!([{"version": "v1", "freshness": "Current"}]));
     assert!(names.len() > 20);
-    assert!(world.get("/openapi/v3").await.ok()["paths"]["apis/ext.test/v1"].is_null());
-    assert!(world.get("/openapi/v2").await.ok()["definitions"]["io.k8s.api.core.v1.Pod"].is_object());
-    world.delete(&format!("{SERVICES}/v1.ext.test")).await.ok();
+    assert!(e.get("/openapi/v3").await.ok()["paths"]["apis/ext.test/v1"].is_null());
+    assert!(e.get("/openapi/v2").await.ok()["definitions"]["io.k8s.api.core.v1.Pod"].is_object());
+    e.delete(&format!("{SERVICES}/v1.ext.test")).await.ok();
 
     *e.mode.lock().unwrap() = Mode::Endless;
     e.register().await;
     e.until("Passed").await;
     assert_eq!(e.discovery().await.0["versions"][0]["freshness"], "Stale");
     // An answer that stops in the middle is broken off.
-    let stalled = world.raw("GET", &format!("{V1}/stall"), &[], Vec::new()).await;
+    let stalled = e.raw("GET", &format!("{V1}/stall"), &[], Vec::new()).await;
     assert_eq!(stalled.status(), 200);
     assert!(stalled.into_body().collect().await.is_err());
 
     // It hangs: discovery is given up soon, a request after its time.
     *e.mode.lock().unwrap() = Mode::Hangs;
-    let answer = world.get(THINGS).await;
+    let answer = e.get(THINGS).await;
     assert_eq!((answer.code, answer.json()["reason"].clone()), (504, json!("Timeout")));
     e.be(Mode::Hangs).await;
     e.until("FailedDiscoveryCheck").await;
-    assert_eq!(failure(&world.get(THINGS).await), (503, "service unavailable"));
+    assert_eq!(failure(&e.get(THINGS).await), (503, "service unavailable"));
 
     // Not the server that its certificate should speak for.
     e.be(Mode::Good).await;
     let stranger = Signer::new();
-    world.delete(&format!("{SERVICES}/v1.ext.test")).await.ok();
-    world.post(SERVICES, e.object("v1.ext.test", &stranger.pem)).await.ok();
+    e.delete(&format!("{SERVICES}/v1.ext.test")).await.ok();
+    e.post(SERVICES, e.object("v1.ext.test", &stranger.pem)).await.ok();
     let condition = e.until("FailedDiscoveryCheck").await;
     assert!(condition["message"].as_str().unwrap().contains("tls: "), "{condition}");
     // No certificate at all in the bundle.
-    world.delete(&format!("{SERVICES}/v1.ext.test")).await.ok();
-    world.post(SERVICES, e.object("v1.ext.test", "nonsense")).await.ok();
+    e.delete(&format!("{SERVICES}/v1.ext.test")).await.ok();
+    e.post(SERVICES, e.object("v1.ext.test", "nonsense")).await.ok();
     let condition = e.until("FailedDiscoveryCheck").await;
     assert!(
         condition["message"].as_str().unwrap().contains("unable to load root certificates"),

@@ -15,6 +15,7 @@ use super::resolve::{self, Address};
 use super::service::Reference;
 use super::{Aggregator, Remote, Service};
 use crate::proxy::backend::{clean_request, clean_response, is_upgrade};
+use crate::proxy::service::locate;
 use crate::request::{RequestInfo, UserInfo};
 use crate::response;
 use crate::server::{ApiServer, Body, BoxError, body};
@@ -29,14 +30,16 @@ impl Aggregator {
     /// In upstream's words.
     pub(crate) fn resolve(&self, server: &ApiServer, reference: &Reference) -> Result<Address, String> {
         let (service, slices) = behind(server, reference, self.config.to_endpoints);
-        let name = &reference.name;
-        let service = service.ok_or_else(|| format!("service {name:?} not found"))?;
+        let (name, port) = (&reference.name, reference.port);
         if !self.config.to_endpoints {
-            return resolve::cluster_ip(&service, reference.port);
+            let service = service.ok_or_else(|| format!("service {name:?} not found"))?;
+            return resolve::cluster_ip(&service, port);
         }
         let mut random = [0; 8];
         server.entropy.fill(&mut random);
-        resolve::endpoint(&service, &slices, reference.port, usize::from_le_bytes(random))
+        let at = locate(name, port, service.as_ref(), &slices, usize::from_le_bytes(random));
+        let (host, port) = at.map_err(|status| status.message)?;
+        Ok(Address { host, port })
     }
 }
 

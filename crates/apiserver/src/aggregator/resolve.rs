@@ -1,4 +1,5 @@
-//! Where a Service leads: to its cluster IP, or to one of its endpoints (upstream's `util/proxy`). Pure.
+//! Where a Service leads by its cluster IP (upstream's `util/proxy`); by its endpoints it is [`crate::proxy::service`].
+//! Pure.
 
 use apimachinery::field::quote;
 use serde_json::Value;
@@ -51,37 +52,6 @@ pub fn cluster_ip(service: &Value, port: u16) -> Result<Address, String> {
     }
 }
 
-/// A ready endpoint behind the Service, of its first address family if it has one there; `random` says which.
-///
-/// # Errors
-/// Nothing is there, in upstream's words.
-pub fn endpoint(service: &Value, slices: &[Value], port: u16, random: usize) -> Result<Address, String> {
-    if !matches!(type_of(service), "ClusterIP" | "LoadBalancer" | "NodePort") {
-        return Err(format!("unsupported service type {}", quote(type_of(service))));
-    }
-    let port_name = port_of(service, port)?["name"].as_str().unwrap_or_default();
-    let family = &service["spec"]["ipFamilies"][0];
-    let (mut first, mut others) = (Vec::new(), Vec::new());
-    for slice in slices {
-        let ports = slice["ports"].as_array().into_iter().flatten();
-        let number = ports
-            .filter(|p| p["name"].as_str() == Some(port_name))
-            .find_map(|p| u16::try_from(p["port"].as_u64()?).ok());
-        let Some(port) = number else { continue };
-        let list = if family.is_null() || slice["addressType"] == *family { &mut first } else { &mut others };
-        for one in slice["endpoints"].as_array().into_iter().flatten().filter(|one| is_ready(one)) {
-            if let Some(host) = one["addresses"][0].as_str() {
-                list.push(Address { host: host.to_owned(), port });
-            }
-        }
-    }
-    let mut found = if first.is_empty() { others } else { first };
-    let name = service["metadata"]["name"].as_str().unwrap_or_default();
-    let index = random.checked_rem(found.len());
-    let index = index.ok_or_else(|| format!("no endpoints available for service {}", quote(name)))?;
-    Ok(found.swap_remove(index))
-}
-
 /// An endpoint that does not say counts as ready.
 pub fn is_ready(endpoint: &Value) -> bool {
     endpoint["conditions"]["ready"].as_bool().unwrap_or(true)
@@ -109,37 +79,6 @@ mod tests {
         ] {
             let got = cluster_ip(&service(kind, ip), port).map(|address| address.authority());
             assert_eq!(got, expect.map(str::to_owned).map_err(str::to_owned), "{kind} {ip} {port}");
-        }
-
-        let ready = |ip: &str, ready: Value| json!({"addresses": [ip], "conditions": {"ready": ready}});
-        let slice = |kind: &str, port: &str, endpoints: Vec<Value>| json!({"addressType": kind, "ports": [{"name": port, "port": 8443}], "endpoints": endpoints});
-        let nothing = Err("no endpoints available for service \"s\"");
-        for (slices, random, expect) in [
-            (vec![], 0, nothing),
-            (vec![slice("IPv4", "other", vec![ready("10.0.0.1", true.into())])], 0, nothing),
-            (vec![slice("IPv4", "https", vec![ready("10.0.0.1", false.into())])], 0, nothing),
-            (
-                vec![slice(
-                    "IPv4",
-                    "https",
-                    vec![ready("10.0.0.1", true.into()), ready("10.0.0.2", Value::Null)],
-                )],
-                3,
-                Ok("10.0.0.2:8443"),
-            ),
-            (
-                vec![
-                    slice("IPv6", "https", vec![ready("fd00::1", true.into())]),
-                    slice("IPv4", "https", vec![ready("10.0.0.3", true.into())]),
-                ],
-                0,
-                Ok("10.0.0.3:8443"),
-            ),
-            (vec![slice("IPv6", "https", vec![ready("fd00::1", true.into())])], 0, Ok("[fd00::1]:8443")),
-        ] {
-            let got = endpoint(&service("ClusterIP", "10.0.0.1"), &slices, 443, random);
-            let got = got.map(|address| address.authority());
-            assert_eq!(got, expect.map(str::to_owned).map_err(str::to_owned), "{slices:?}");
         }
     }
 }
