@@ -66,6 +66,7 @@ async fn protobuf() {
     let opened = envelope::unwrap(&bytes).unwrap();
     assert_eq!((opened.api_version, opened.kind), ("v1", "ConfigMap"));
     let mut value = decode(schema, ty, opened.raw).unwrap();
+    apimachinery::managed_fields::unfold(&mut value);
     let stored = w.get(&format!("{MAPS}/p")).await.ok();
     value["kind"] = json!("ConfigMap");
     value["apiVersion"] = json!("v1");
