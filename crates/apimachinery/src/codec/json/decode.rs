@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::super::normal::{self, Misfit, Scalar, Step, Trail};
 use super::super::{Decoded, Error};
 use super::lex::{Lexer, Token};
-use super::{Any, name_of};
+use super::{Any, At, name_of};
 use crate::schema::{Schema, Shape, Type, TypeId};
 
 pub(super) fn decode(schema: &Schema, ty: TypeId, bytes: &[u8]) -> Result<Decoded, Error> {
@@ -70,7 +70,7 @@ struct Decoder<'s, 'a> {
     out: Decoded,
 }
 
-impl<'s> Decoder<'s, '_> {
+impl<'s, 'a> Decoder<'s, 'a> {
     fn misfit(&mut self, misfit: Misfit, shape: &Shape) {
         if self.problem.is_none() {
             self.problem = Some(match misfit {
@@ -145,7 +145,7 @@ impl<'s> Decoder<'s, '_> {
     }
 
     /// `None`: null, or wrong (and noted).
-    fn value(&mut self, shape: &'s Shape, token: Token) -> Result<Option<Value>, Error> {
+    fn value(&mut self, shape: &'s Shape, token: Token<'a>) -> Result<Option<Value>, Error> {
         Ok(match (shape, token) {
             (_, Token::Null) => None,
             (Shape::FieldsV1, token) => Some(Value::String(super::compact_rest(&mut self.lexer, token)?)),
@@ -257,8 +257,8 @@ impl<'s> Decoder<'s, '_> {
     }
 
     /// What a type keeps without knowing it: duplicates count there too.
-    fn preserved(&mut self, key: &str, token: Token) -> Result<Value, Error> {
-        let mut any = Any { path: vec![self.trail.strict(key)], duplicates: Vec::new() };
+    fn preserved(&mut self, key: &str, token: Token<'a>) -> Result<Value, Error> {
+        let mut any = Any { path: vec![At::Key(self.trail.strict(key).into())], duplicates: Vec::new() };
         let value = any.value(&mut self.lexer, token)?;
         for text in any.duplicates {
             self.note(false, text);
@@ -267,7 +267,7 @@ impl<'s> Decoder<'s, '_> {
     }
 
     /// Free JSON that upstream passes on unread.
-    fn free(&mut self, token: Token) -> Result<Value, Error> {
-        Any { path: Vec::new(), duplicates: Vec::new() }.value(&mut self.lexer, token)
+    fn free(&mut self, token: Token<'a>) -> Result<Value, Error> {
+        Any::default().value(&mut self.lexer, token)
     }
 }

@@ -1,5 +1,8 @@
 //! JSON over a field plan: strict reading with the words of `sigs.k8s.io/json`, writing in Go's field order.
 
+use std::borrow::Cow;
+
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 use super::{Decoded, Error};
@@ -25,7 +28,7 @@ pub fn decode(schema: &Schema, ty: TypeId, bytes: &[u8]) -> Result<Decoded, Erro
 /// other a double. The second part lists duplicate fields (`duplicate field "spec.x"`).
 pub fn parse(bytes: &[u8]) -> Result<(Value, Vec<String>), Error> {
     let mut lexer = Lexer::new(bytes)?;
-    let mut any = Any { path: Vec::new(), duplicates: Vec::new() };
+    let mut any = Any::default();
     let token = lexer.value()?;
     let value = any.value(&mut lexer, token)?;
     lexer.end()?;
@@ -161,13 +164,20 @@ fn name_of(token: &Token) -> &'static str {
 }
 
 /// Builds values without a plan.
-struct Any {
-    path: Vec<String>,
+#[derive(Default)]
+struct Any<'a> {
+    /// The way to where it is, for what is said of duplicates.
+    path: Vec<At<'a>>,
     duplicates: Vec<String>,
 }
 
-impl Any {
-    fn value(&mut self, lexer: &mut Lexer, token: Token) -> Result<Value, Error> {
+enum At<'a> {
+    Key(Cow<'a, str>),
+    Index(usize),
+}
+
+impl<'a> Any<'a> {
+    fn value(&mut self, lexer: &mut Lexer<'a>, token: Token<'a>) -> Result<Value, Error> {
         Ok(match token {
             Token::Object => {
                 let mut object = Map::new();
@@ -177,19 +187,23 @@ impl Any {
                     let token = lexer.value()?;
                     let nested = matches!(token, Token::Object | Token::Array);
                     if nested {
-                        let dot = if self.path.is_empty() { "" } else { "." };
-                        self.path.push(format!("{dot}{key}"));
+                        self.path.push(At::Key(key.clone()));
                     }
                     let value = self.value(lexer, token)?;
                     if nested {
                         self.path.pop();
                     }
-                    if object.contains_key(&*key) {
-                        self.duplicate(&key);
-                    } else {
-                        lexer.budget.entry(object.len())?;
+                    let before = object.len();
+                    match object.entry(key) {
+                        Entry::Vacant(entry) => {
+                            lexer.budget.entry(before)?;
+                            entry.insert(value);
+                        }
+                        Entry::Occupied(mut entry) => {
+                            self.duplicate(entry.key());
+                            entry.insert(value);
+                        }
                     }
-                    object.insert(key.into_owned(), value);
                 }
                 Value::Object(object)
             }
@@ -200,7 +214,7 @@ impl Any {
                     let token = lexer.value()?;
                     let nested = matches!(token, Token::Object | Token::Array);
                     if nested {
-                        self.path.push(format!("[{}]", list.len()));
+                        self.path.push(At::Index(list.len()));
                     }
                     list.push(self.value(lexer, token)?);
                     if nested {
@@ -217,8 +231,17 @@ impl Any {
     }
 
     fn duplicate(&mut self, key: &str) {
-        let dot = if self.path.is_empty() { "" } else { "." };
-        let text = format!("duplicate field {:?}", format!("{}{dot}{key}", self.path.concat()));
+        let mut path = String::new();
+        for step in self.path.iter().chain([&At::Key(key.into())]) {
+            match step {
+                At::Index(at) => path.push_str(&format!("[{at}]")),
+                At::Key(key) => {
+                    path.push_str(if path.is_empty() { "" } else { "." });
+                    path.push_str(key);
+                }
+            }
+        }
+        let text = format!("duplicate field {path:?}");
         if self.duplicates.len() < 100 && !self.duplicates.contains(&text) {
             self.duplicates.push(text);
         }
