@@ -68,5 +68,6 @@ macro_rules! replay {
 }
 
 replay! {
-    protobuf json yaml selectors patch apply fields_v1 tokens query headers scalars rules kubelet spdy request
+    protobuf json yaml selectors patch apply fields_v1 tokens query headers scalars rules kubelet spdy request cel
+    json_path
 }

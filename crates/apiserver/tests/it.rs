@@ -14,6 +14,7 @@ mod hooks;
 mod kubectl;
 mod list;
 mod metrics_api;
+mod outside;
 mod pods;
 mod policies;
 mod services;

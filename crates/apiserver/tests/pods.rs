@@ -259,3 +259,32 @@ async fn containers_added_and_resized() {
     let missing = w.patch("merge", &format!("{PODS}/q/resize"), json!({})).await.fault();
     assert_eq!((missing.0, &*missing.2), (404, "pods \"q\" not found"));
 }
+
+/// `--allow-privileged=false`.
+#[tokio::test]
+async fn privileged_containers() {
+    let mut config = crate::access::config(false);
+    config.allow_privileged = false;
+    let w = World::with(config);
+    apiserver::bootstrap::run(&w.server).await.unwrap();
+    let spec = |name: &str, privileged: bool| {
+        json!({"initContainers": [{"name": "a", "image": "i"}], "containers": [
+            {"name": "b", "image": "i"}, {"name": name, "image": "i", "securityContext": {"privileged": privileged}}]})
+    };
+    let template = |privileged| json!({"metadata": {"labels": {"a": "b"}}, "spec": spec("c", privileged)});
+    let deployment = |privileged| json!({"metadata": {"name": "d"}, "spec": {
+        "selector": {"matchLabels": {"a": "b"}}, "template": template(privileged)}});
+    let mut job = json!({"metadata": {"name": "j"}, "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": template(true)}}}});
+    job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["restartPolicy"] = json!("Never");
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    for (path, object, at) in [
+        (deployments, deployment(true), "spec.template.spec"),
+        ("/apis/batch/v1/namespaces/default/cronjobs", job, "spec.jobTemplate.spec.template.spec"),
+    ] {
+        let (code, _, message) = w.post(path, object).await.fault();
+        let expect = format!("{at}.containers[1].securityContext.privileged: Forbidden: disallowed by cluster policy");
+        assert!(code == 422 && message.ends_with(&expect), "{message}");
+    }
+    w.post(deployments, deployment(false)).await.ok();
+    assert_eq!(w.put(&format!("{deployments}/d"), deployment(true)).await.code, 422);
+}

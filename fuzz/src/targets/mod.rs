@@ -1,9 +1,11 @@
 //! One file per target, or per few that are alike.
 
 mod apply;
+mod cel;
 mod fields_v1;
 mod headers;
 mod json;
+mod json_path;
 mod kubelet;
 mod patch;
 mod protobuf;
@@ -38,6 +40,8 @@ pub const ALL: &[Target] = &[
     Target { name: "kubelet", run: kubelet::run },
     Target { name: "spdy", run: spdy::run },
     Target { name: "request", run: request::run },
+    Target { name: "cel", run: cel::run },
+    Target { name: "json_path", run: json_path::run },
 ];
 
 /// A kind as an object names it.

@@ -185,16 +185,21 @@ fn pod(view: &View<'_>, a: &AdmissionAttributes<'_>, pod: &Value) -> Result<(), 
     Ok(())
 }
 
-/// The pods of a workload are refused when they are made; here is only word of it.
-fn template(view: &View<'_>, a: &AdmissionAttributes<'_>, object: &Value) {
-    let pointer = match (a.group, a.resource) {
+/// Where a workload's pod template is.
+pub(crate) fn template_of(group: &str, resource: &str) -> Option<&'static str> {
+    Some(match (group, resource) {
         ("", "podtemplates") => "/template",
         ("", "replicationcontrollers")
         | ("apps", "replicasets" | "deployments" | "statefulsets" | "daemonsets")
         | ("batch", "jobs") => "/spec/template",
         ("batch", "cronjobs") => "/spec/jobTemplate/spec/template",
-        _ => return,
-    };
+        _ => return None,
+    })
+}
+
+/// The pods of a workload are refused when they are made; here is only word of it.
+fn template(view: &View<'_>, a: &AdmissionAttributes<'_>, object: &Value) {
+    let Some(pointer) = template_of(a.group, a.resource) else { return };
     let Some(template) = object.pointer(pointer).filter(|template| !template.is_null()) else { return };
     if is_exempt(view, a) || is_of_exempt_class(view, &template["spec"]) {
         return;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Call;
 use crate::{
     authorization,
-    proxy::{Backend, Route, backend::is_upgrade, location},
+    proxy::{Backend, Route, backend::is_upgrade, location, log_options},
     request::{Operation, Options},
     response,
     server::Body,
@@ -34,6 +34,9 @@ pub(super) async fn connect(call: &Call<'_>, request: Request<Body>) -> Result<R
     }
     if subresource == "proxy" {
         return super::proxied::proxy(call, request).await;
+    }
+    if subresource == "log" {
+        log_options::check(&call.info.name, call.query)?;
     }
     let pod = call.server.storage.read(call.resource, call.namespace(), &call.info.name)?;
     let pod = pod.ok_or_else(|| call.not_found())?;

@@ -8,6 +8,7 @@
 
 pub mod backend;
 pub mod location;
+pub mod log_options;
 pub mod rewrite;
 pub mod service;
 pub mod target;

@@ -3,6 +3,7 @@
 //!
 //! [`hooks`] is the one table. One folder per group, one file per kind.
 
+mod admissionregistration;
 pub mod authentication;
 pub mod authorization;
 pub mod certificates;
@@ -12,6 +13,7 @@ pub mod deletion;
 pub mod generic;
 pub mod managed_fields;
 pub mod meta;
+mod privileged;
 pub mod resource;
 pub mod scale;
 pub mod strategy;
@@ -92,6 +94,8 @@ static PODS: Hooks = Hooks { grace: Some(core::pod::grace), ..NONE };
 static ROLES: Hooks = Hooks { begin_write: authorization::escalation::role, ..NONE };
 static ROLE_BINDINGS: Hooks = Hooks { begin_write: authorization::escalation::binding, ..NONE };
 static CERTIFICATE_REQUESTS: Hooks = Hooks { begin_write: certificates::begin_write, ..NONE };
+static POLICIES: Hooks = Hooks { faults: admissionregistration::policy, ..NONE };
+static POLICY_BINDINGS: Hooks = Hooks { faults: admissionregistration::binding, ..NONE };
 static CLAIMS: Hooks = Hooks { faults: resource::faults, ..NONE };
 static DEFINITIONS: Hooks = Hooks { deletion: Some(definition::deletion), ..NONE };
 static EVENTS: Hooks = Hooks { expires: true, ..NONE };
@@ -103,6 +107,11 @@ pub fn hooks(resource: &Resource) -> &'static Hooks {
         ("", "namespaces") => &NAMESPACES,
         ("", "pods") => &PODS,
         ("" | "events.k8s.io", "events") => &EVENTS,
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies" | "mutatingadmissionpolicies") => &POLICIES,
+        (
+            "admissionregistration.k8s.io",
+            "validatingadmissionpolicybindings" | "mutatingadmissionpolicybindings",
+        ) => &POLICY_BINDINGS,
         ("apiextensions.k8s.io", "customresourcedefinitions") => &DEFINITIONS,
         ("certificates.k8s.io", "certificatesigningrequests") => &CERTIFICATE_REQUESTS,
         ("resource.k8s.io", "resourceclaims" | "resourceclaimtemplates") => &CLAIMS,

@@ -94,7 +94,14 @@ impl ApiServer {
         query: &Query,
         request: Request<Body>,
     ) -> Result<Response<Body>, Status> {
-        self.authorize(user, &authorization::Attributes::from(info))?;
+        let attributes = authorization::Attributes::from(info);
+        let decision = self.authorizer.ask(user, &attributes).await;
+        if let (false, Some(why)) = (decision.is_allowed(), decision.reason().failure()) {
+            self.metrics.authorized(false);
+            let path = field::quote(request.uri().path());
+            return Ok(response::text(500, &format!("Internal Server Error: {path}: {why}")));
+        }
+        self.check(user, &attributes, &decision)?;
         let store = self.storage.store();
         let elsewhere = self.aggregator.elsewhere(store, &info.path);
         if let Some(service) = elsewhere.or_else(|| self.aggregator.document_elsewhere(store, &info.path)) {

@@ -150,6 +150,12 @@ fn service_port(map: &mut Map<String, Value>) {
 /// Rules that hold for pods but not for pod templates.
 fn pod(map: &mut Map<String, Value>) {
     let Some(spec) = there(map, "spec") else { return };
+    // Of pods, not of templates.
+    if let Some(seconds) = spec.get_mut("terminationGracePeriodSeconds")
+        && seconds.as_i64().is_some_and(|seconds| seconds < 0)
+    {
+        *seconds = 1.into();
+    }
     let host_network = spec.get("hostNetwork").and_then(Value::as_bool).unwrap_or(false);
     for list in ["containers", "initContainers"] {
         for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {

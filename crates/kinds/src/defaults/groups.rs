@@ -71,6 +71,13 @@ fn stateful_set(map: &mut Map<String, Value>) {
         set(policy, "whenDeleted", "Retain");
         set(policy, "whenScaled", "Retain");
     }
+    // Claims say what they are, as conversion upstream has always made them say.
+    for claim in spec.get_mut("volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(claim) = claim.as_object_mut() {
+            claim.insert("apiVersion".to_owned(), "v1".into());
+            claim.insert("kind".to_owned(), "PersistentVolumeClaim".into());
+        }
+    }
     set(spec, "replicas", 1);
     set(spec, "revisionHistoryLimit", 10);
 }
