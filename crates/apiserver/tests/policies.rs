@@ -1,6 +1,10 @@
 //! Admission policies through the whole server, after upstream's documentation and its tests
 //! (`test/integration/apiserver/cel`, `plugin/policy/*/`).
 
+use apiserver::request::UserInfo;
+use apiserver::server::{Peer, body};
+use http::Request;
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
 use crate::world::{Answer, World};
@@ -564,4 +568,53 @@ async fn custom_kinds() {
         "policy 'm' with binding 'm' denied request: error applying patch: invalid ApplyConfiguration: may not mutate atomic \
          arrays, maps or structs: .spec.whole"
     );
+}
+
+/// Whoever cannot read parameters cannot let a policy read them.
+#[tokio::test]
+async fn parameters_that_the_author_may_not_read() {
+    let w = World::new().await;
+    let role = json!({"metadata": {"name": "author"}, "rules": [
+        {"apiGroups": ["admissionregistration.k8s.io"], "resources": ["*"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]});
+    w.post("/apis/rbac.authorization.k8s.io/v1/clusterroles", role).await.ok();
+    let binding = json!({"metadata": {"name": "author"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "author"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "bob"}]});
+    w.post("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding).await.ok();
+    let write = async |plural: &str, name: &str, spec: Value| {
+        let object = json!({"metadata": {"name": name}, "spec": spec}).to_string();
+        let bob = UserInfo::new("bob", &["system:authenticated"]);
+        let request = Request::post(format!("{GROUP}/{plural}")).header("content-type", "application/json");
+        let request = request.body(body(object.into_bytes())).unwrap();
+        let answer = w.server.handle(Peer::Identity(bob), request).await;
+        let code = answer.status().as_u16();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        let answer: Value = serde_json::from_slice(&bytes).unwrap();
+        (code, answer["details"]["causes"][0]["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let user = "user &{bob  [system:authenticated] map[]}";
+    let spec = |kind: &str| {
+        json!({"paramKind": {"apiVersion": "v1", "kind": kind}, "matchConstraints": rules("", "v1", &["pods"]),
+            "validations": [{"expression": "params != null"}]})
+    };
+    let policies = "validatingadmissionpolicies";
+    let refused = format!(
+        "Forbidden: {user} must have \"get\" permission on all objects of the referenced paramKind (kind=Secret, apiVersion=v1)"
+    );
+    assert_eq!(write(policies, "secrets", spec("Secret")).await, (422, refused));
+    assert_eq!(write(policies, "maps", spec("ConfigMap")).await, (201, String::new()));
+    let bind = |reference: Value| {
+        let mut spec = json!({"policyName": "maps", "validationActions": ["Deny"], "paramRef": reference});
+        spec["paramRef"]["parameterNotFoundAction"] = "Deny".into();
+        spec
+    };
+    let bindings = "validatingadmissionpolicybindings";
+    assert_eq!(
+        write(bindings, "named", bind(json!({"name": "x", "namespace": "n"}))).await,
+        (201, String::new())
+    );
+    let refused =
+        format!("Forbidden: {user} does not have \"list\" permission on the object referenced by paramRef");
+    assert_eq!(write(bindings, "all", bind(json!({"selector": {}}))).await, (422, refused));
 }
