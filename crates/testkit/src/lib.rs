@@ -12,6 +12,7 @@
 pub mod collections;
 pub mod connection;
 pub mod crowd;
+pub mod custom;
 pub mod hollow;
 pub mod pods;
 pub mod requests;

@@ -187,7 +187,7 @@ fn deployment(name: &str, version: usize) -> Value {
 }
 
 /// After a warm-up: the numbers below [`WARM_UP`] come first, so a later operation finds all of an earlier one's.
-async fn measured(target: &Target, operation: Operation, load: Load) -> Result<Value> {
+pub(crate) async fn measured(target: &Target, operation: Operation, load: Load) -> Result<Value> {
     closed_loop(target, operation, load.clients, 0..WARM_UP, load.operations, Some(load.pid)).await
 }
 

@@ -20,6 +20,9 @@ const ALL: &[(&str, Measure)] = &[
     ("delete-collection", delete_collection),
     ("watch", watch),
     ("bind", bind),
+    ("definitions", definitions),
+    ("rules", rules),
+    ("policy", policy),
     ("stored", stored),
     ("control-plane", control_plane),
 ];
@@ -187,6 +190,58 @@ fn bind(bed: &mut Bed, report: &mut Report) -> Result<()> {
         here,
         "7 to 13 cut off",
     );
+    Ok(())
+}
+
+fn definitions(bed: &mut Bed, report: &mut Report) -> Result<()> {
+    let (got, mib) = with_server(bed, "definitions", |bed, pid| {
+        let got = bed.load(&["definitions", "--pid", pid])?;
+        idle()?;
+        Ok((got, memory_mib(pid.parse()?)?))
+    })?;
+    let here = format!("{:.0} KiB", number(&got, "kibEach")?);
+    report.add(
+        "memory for a definition of 20 KiB and an object of it",
+        "≤ 200 KiB",
+        here,
+        "13 MB (users' reports)",
+    );
+    let here = format!("{:.0} MiB ({:.0} of it anonymous)", mib.0, mib.1);
+    report.add("VmRSS of the API server with 1,000 definitions, after 60 s idle", "≤ 300 MiB", here, "–");
+    let here = format!(
+        "p50 {:.1} ms, p99 {:.1} ms",
+        number(&got, "usableP50Millis")?,
+        number(&got, "usableP99Millis")?
+    );
+    report.add("definition posted → first object created", "≤ 100 ms", here, "–");
+    let here = format!(
+        "{:.1} ms ({:.1} ms of processor)",
+        number(&got, "indexMillis")?,
+        number(&got, "indexServerMillis")?
+    );
+    report.add("`/openapi/v3` with 1,000 definitions", "≤ 5 ms", here, "–");
+    Ok(())
+}
+
+fn rules(bed: &mut Bed, report: &mut Report) -> Result<()> {
+    let got = with_server(bed, "ruled", |bed, pid| bed.load(&["rules", "--pid", pid, "--clients", "16"]))?;
+    let used = |name: &str| number(&got[name], "serverMicrosPerOperation");
+    let here = format!(
+        "{:.2} × ({:.0} µs beside {:.0} µs)",
+        used("ruled")? / used("plain")?,
+        used("ruled")?,
+        used("plain")?
+    );
+    report.add("create of a custom object with ten rules", "≤ 1.5 × one without", here, "–");
+    Ok(())
+}
+
+fn policy(bed: &mut Bed, report: &mut Report) -> Result<()> {
+    let got = with_server(bed, "judged", |bed, pid| bed.load(&["policy", "--pid", pid, "--clients", "16"]))?;
+    let used = |name: &str| number(&got[name], "serverMicrosPerOperation");
+    let (with, without) = (used("with")?, used("without")?);
+    let here = format!("{:.1} µs each ({with:.0} µs beside {without:.0} µs)", (with - without) / 3.0);
+    report.add("a policy with three expressions on every create", "≤ 10 µs each", here, "–");
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use testkit::connection::{Form, Target};
 use testkit::requests::{FILLED, Load};
-use testkit::{collections, crowd, pods, requests, start, watchers};
+use testkit::{collections, crowd, custom, pods, requests, start, watchers};
 
 #[derive(Parser)]
 struct Cli {
@@ -45,6 +45,17 @@ enum Command {
     Writes(Load),
     /// Apply Deployments of 10 KiB
     Apply(Load),
+    /// Create CustomResourceDefinitions of 20 KiB, and an object of each
+    Definitions {
+        #[arg(long)]
+        pid: u32,
+        #[arg(long, default_value_t = 1000)]
+        count: usize,
+    },
+    /// Create custom objects without rules and with ten
+    Rules(Load),
+    /// Create ConfigMaps without and with a policy that looks at them
+    Policy(Load),
     /// Create ConfigMaps and delete them by one request
     DeleteCollection {
         #[arg(long)]
@@ -144,6 +155,9 @@ fn main() -> Result<()> {
                 tokio::time::timeout(limit, start::ready(&target)).await?;
                 Ok(serde_json::json!({}))
             }
+            Command::Definitions { pid, count } => custom::definitions(&target, pid, count).await,
+            Command::Rules(load) => custom::rules(&target, load).await,
+            Command::Policy(load) => custom::policy(&target, load).await,
             Command::Start { repeat, program } => start::run(&target, &program, repeat).await,
             Command::Pods { endpoint, image, count } => pods::run(&target, &endpoint, &image, count).await,
             Command::Hold { image, count } => pods::hold(&target, &image, count).await,
