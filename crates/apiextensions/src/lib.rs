@@ -7,3 +7,6 @@ pub mod definition;
 pub mod expressions;
 pub mod status;
 pub mod structural;
+
+#[cfg(test)]
+mod hostile;

@@ -53,6 +53,34 @@ impl<'a> Path<'a> {
     fn is_nil(&self) -> bool {
         matches!(self.segment, Segment::Nil)
     }
+
+    /// The path as errors tell it: cut where it is longer than anybody reads, since a thousand errors may be about one
+    /// field with a name of a megabyte.
+    pub fn text(&self) -> String {
+        cut(self)
+    }
+}
+
+/// Bytes of a path that are told.
+const LONGEST: usize = 8192;
+
+/// What something prints as, up to [`LONGEST`] bytes and with `…` in place of the rest.
+pub fn cut(shown: &dyn fmt::Display) -> String {
+    use fmt::Write;
+    struct Cut(String);
+    impl Write for Cut {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let room = LONGEST.saturating_sub(self.0.len());
+            let end = (0..=room.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+            self.0.push_str(&text[..end.unwrap_or(0)]);
+            if text.len() > room { Err(fmt::Error) } else { Ok(()) }
+        }
+    }
+    let mut out = Cut(String::new());
+    if write!(out, "{shown}").is_err() {
+        out.0.push('…');
+    }
+    out.0
 }
 
 impl fmt::Display for Path<'_> {
@@ -152,7 +180,7 @@ pub type ErrorList = Vec<Error>;
 
 impl Error {
     fn new(kind: ErrorType, path: &Path<'_>, bad_value: Option<Value>, detail: impl Into<String>) -> Error {
-        Error { kind, field: path.to_string(), bad_value, detail: detail.into() }
+        Error { kind, field: path.text(), bad_value, detail: detail.into() }
     }
 
     /// A value that must be given is missing (absent, empty text, empty list). The detail may be empty.
@@ -356,6 +384,14 @@ mod tests {
         ] {
             assert_eq!(path.to_string(), expect);
         }
+    }
+
+    #[test]
+    fn long_paths_are_cut() {
+        let name = "ä".repeat(5000);
+        let path = Path::new("spec");
+        let text = Error::required(&path.key(&name), "").field;
+        assert_eq!(text, format!("spec[{}…", "ä".repeat(4093)));
     }
 
     #[test]

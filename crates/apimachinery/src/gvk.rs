@@ -195,7 +195,8 @@ mod tests {
 
     #[test]
     fn preference() {
-        let order = ["v10", "v2", "v1", "v11beta2", "v10beta3", "v3beta1", "v12alpha1", "v11alpha2", "foo1", "foo10"];
+        let order =
+            ["v10", "v2", "v1", "v11beta2", "v10beta3", "v3beta1", "v12alpha1", "v11alpha2", "foo1", "foo10"];
         for pair in order.windows(2) {
             assert!(compare_versions(pair[0], pair[1]).is_gt(), "{pair:?}");
         }

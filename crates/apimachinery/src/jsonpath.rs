@@ -123,7 +123,8 @@ fn field<'t>(text: &'t str, steps: &mut Vec<Step>) -> &'t str {
                 escaped = false;
             }
             '\\' => escaped = true,
-            '.' | '[' | ']' | ' ' | ')' | '(' | '@' | '$' | '\'' | '"' | '=' | '<' | '>' | '!' | ',' | '|' => {
+            '.' | '[' | ']' | ' ' | ')' | '(' | '@' | '$' | '\'' | '"' | '=' | '<' | '>' | '!' | ','
+            | '|' => {
                 end = at;
                 break;
             }
@@ -299,7 +300,9 @@ fn take<'v>(step: &Step, value: &'v Value, out: &mut Vec<&'v Value>) {
         (Step::Union(parts), value) => {
             parts.iter().for_each(|steps| out.extend(follow(steps, vec![value])));
         }
-        (Step::Filter(filter), Value::Array(items)) => out.extend(items.iter().filter(|item| filter.admits(item))),
+        (Step::Filter(filter), Value::Array(items)) => {
+            out.extend(items.iter().filter(|item| filter.admits(item)))
+        }
         (Step::Filter(filter), Value::Object(fields)) => {
             out.extend(fields.values().filter(|item| filter.admits(item)));
         }
@@ -316,7 +319,13 @@ fn below<'v>(value: &'v Value, out: &mut Vec<&'v Value>) {
     }
 }
 
-fn slice(items: &[Value], from: Option<i64>, to: Option<i64>, step: Option<i64>, single: bool) -> Vec<&Value> {
+fn slice(
+    items: &[Value],
+    from: Option<i64>,
+    to: Option<i64>,
+    step: Option<i64>,
+    single: bool,
+) -> Vec<&Value> {
     let length = items.len() as i64;
     let place = |at: i64| if at < 0 { at + length } else { at };
     let from = place(from.unwrap_or(0));
@@ -370,8 +379,12 @@ mod tests {
             "status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "Synced", "status": "False"}]},
         });
         let check = |path: &str, expect: Value| {
-            let found: Vec<Value> =
-                JsonPath::parse(path).unwrap_or_else(|e| panic!("{path}: {e}")).find(&object).into_iter().cloned().collect();
+            let found: Vec<Value> = JsonPath::parse(path)
+                .unwrap_or_else(|e| panic!("{path}: {e}"))
+                .find(&object)
+                .into_iter()
+                .cloned()
+                .collect();
             assert_eq!(Value::Array(found), expect, "{path}");
         };
         check(".metadata.name", json!(["n"]));

@@ -130,7 +130,18 @@ impl DeclType {
     /// The same with names for all objects in it: the root is `name`, what it holds `name.field`, `name.@idx` and so
     /// on. Objects that have a name keep it.
     pub fn named(&self, name: &str) -> DeclType {
+        self.named_after(name, &mut 0)
+    }
+
+    /// `long`: how many names were too long to go on from, and got a number in their place.
+    fn named_after(&self, name: &str, long: &mut u32) -> DeclType {
+        const LONGEST: usize = 500;
         let mut this = self.clone();
+        let numbered = (name.len() > LONGEST).then(|| {
+            *long += 1;
+            format!("@{long}")
+        });
+        let name = numbered.as_deref().unwrap_or(name);
         match &mut this.kind {
             Kind::Object(object) => {
                 if &*object.name == "object" {
@@ -140,7 +151,7 @@ impl DeclType {
                 for (property, kind) in &mut object.properties {
                     let identifier = escape(property);
                     let path = format!("{below}.{}", identifier.as_deref().unwrap_or(property));
-                    *kind = Arc::new(kind.named(&path));
+                    *kind = Arc::new(kind.named_after(&path, long));
                 }
                 for field in object.fields.values_mut() {
                     if let Some(kind) = object.properties.get(&field.property) {
@@ -148,8 +159,10 @@ impl DeclType {
                     }
                 }
             }
-            Kind::Map { value } => *value = Arc::new(value.named(&format!("{name}.@elem"))),
-            Kind::List { element, .. } => *element = Arc::new(element.named(&format!("{name}.@idx"))),
+            Kind::Map { value } => *value = Arc::new(value.named_after(&format!("{name}.@elem"), long)),
+            Kind::List { element, .. } => {
+                *element = Arc::new(element.named_after(&format!("{name}.@idx"), long));
+            }
             _ => {}
         }
         this

@@ -82,6 +82,24 @@ fn class_end(bytes: &[u8], at: usize) -> usize {
     at
 }
 
+/// Whether an expression is one, without the time and memory that compiling it takes: of thousands of patterns in a
+/// schema most are never used. That it would compile to too much is found only then.
+///
+/// # Errors
+/// As those of [`compile`].
+pub fn check(expression: &str) -> Result<(), String> {
+    let translated = translate(expression)?;
+    let mut parser = regex_syntax::ParserBuilder::new().nest_limit(200).build();
+    if let Err(why) = parser.parse(&translated) {
+        let why = regex::Error::Syntax(why.to_string());
+        return Err(format!("error parsing regexp: {}", reason(&why, expression)));
+    }
+    match nested_repetition(expression) {
+        Some(part) => Err(fault("invalid nested repetition operator", part)),
+        None => Ok(()),
+    }
+}
+
 fn fault(why: &str, part: &str) -> String {
     format!("error parsing regexp: {why}: `{part}`")
 }
@@ -272,6 +290,7 @@ mod tests {
     fn differences() {
         let check = |expression: &str, text: &str, expect: bool| {
             let compiled = compile(expression).unwrap_or_else(|why| panic!("{expression}: {why}"));
+            assert_eq!(super::check(expression), Ok(()));
             assert_eq!(compiled.is_match(text), expect, "{expression} on {text:?}");
         };
         check(r"^\d+$", "12", true);
@@ -304,6 +323,7 @@ mod tests {
     fn faults() {
         let check = |expression: &str, expect: &str| {
             assert_eq!(compile(expression).err().as_deref(), Some(expect), "{expression}");
+            assert_eq!(super::check(expression).err().as_deref(), Some(expect), "{expression}");
         };
         check("a(b", "error parsing regexp: missing closing ): `a(b`");
         check("a)b", "error parsing regexp: unexpected ): `a)b`");

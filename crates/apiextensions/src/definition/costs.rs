@@ -25,7 +25,7 @@ impl Costs {
         }
         let at = self.most.partition_point(|(_, known)| *known >= cost);
         if at < NAMED {
-            self.most.insert(at, (path.to_string(), cost));
+            self.most.insert(at, (path.text(), cost));
             self.most.truncate(NAMED);
         }
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use self::defaults::Defaults;
 use self::lists::{atomic_set, keyed_map, lists_and_maps};
 use self::rules::{Context, Expressions, Within, texts};
-use crate::structural::{self, Kind, Structural, compile};
+use crate::structural::{self, Kind, MOST_FAULTS, Structural, compile};
 
 mod costs;
 mod defaults;
@@ -291,6 +291,9 @@ struct Walk<'w> {
 
 impl Walk<'_> {
     fn node(&mut self, fields: &Map<String, Value>, scope: Scope<'_>, is_root: bool, path: &Path<'_>) {
+        if self.errors.len() + self.expressions.errors.len() >= MOST_FAULTS {
+            return;
+        }
         let before = self.errors.len();
         standard(fields, &scope, path, self.errors);
         let embedded = flag(fields, "x-kubernetes-embedded-resource");

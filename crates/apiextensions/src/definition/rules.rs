@@ -18,6 +18,7 @@ const REASONS: [&str; 4] =
 /// What is wrong with rules before anybody reads their expressions.
 pub(super) fn texts(fields: &Map<String, Value>, path: &Path<'_>, errors: &mut ErrorList) {
     let all = path.child("x-kubernetes-validations");
+    let schema = OnceCell::new();
     let broken = |text: &str| text.contains(['\n', '\r']);
     for (index, rule) in list(fields, "x-kubernetes-validations").iter().enumerate() {
         let at = all.index(index);
@@ -52,8 +53,9 @@ pub(super) fn texts(fields: &Map<String, Value>, path: &Path<'_>, errors: &mut E
         if broken(field_path) {
             errors.push(Error::invalid(&of_path, field_path, "must not contain line breaks"));
         }
-        let leads = |schema: Structural| super::field_path(field_path, &schema, true).is_ok();
-        if !compile(&Value::Object(fields.clone())).map_or(true, leads) {
+        // What is no schema is told of elsewhere.
+        let schema = schema.get_or_init(|| compile(&Value::Object(fields.clone())).ok());
+        if schema.as_ref().is_some_and(|schema| super::field_path(field_path, schema, true).is_err()) {
             errors.push(Error::invalid(&of_path, field_path, "must be a valid path"));
         }
     }
@@ -249,10 +251,5 @@ fn of_rule(path: &Path<'_>, rule: &Value, why: &str) -> Error {
         text("fieldPath"),
         rule["optionalOldSelf"],
     );
-    Error {
-        kind: ErrorType::Invalid,
-        field: path.to_string(),
-        bad_value: None,
-        detail: format!("{shown}: {why}"),
-    }
+    Error { kind: ErrorType::Invalid, field: path.text(), bad_value: None, detail: format!("{shown}: {why}") }
 }

@@ -7,9 +7,10 @@ use cel::cost::PER_CALL_LIMIT;
 use cel::{DeclType, Error as Failure, Program, Value as Data};
 use serde_json::Value;
 
-use super::correlate::{Items, Pair, Ratchet};
+use super::correlate::{Pair, Ratchet};
 use super::{Findings, Node, Own, Prepared};
-use crate::structural::{Kind, Rule, Structural};
+use crate::structural::items::Items;
+use crate::structural::{Kind, MOST_FAULTS, Rule, Structural};
 
 /// Bytes of the longest message that an expression may give.
 const LONGEST_MESSAGE: usize = 5 * 1024;
@@ -66,7 +67,7 @@ struct At<'a> {
     path: &'a Path<'a>,
 }
 
-/// There is no budget for more.
+/// There is no budget for more, or enough has been found.
 struct Stop;
 
 impl Walk<'_> {
@@ -75,6 +76,9 @@ impl Walk<'_> {
     fn visit(&mut self, mut at: At<'_>) -> Result<(), Stop> {
         if at.value.is_null() {
             return Ok(());
+        }
+        if self.findings.errors.len().max(self.findings.warnings.len()) >= MOST_FAULTS {
+            return Err(Stop);
         }
         at.old = at.old.filter(|old| !old.is_null());
         if let Some(own) = &at.node.own {
@@ -250,7 +254,7 @@ impl Walk<'_> {
             "FieldValueDuplicate" => (ErrorType::Duplicate, value, String::new()),
             _ => (ErrorType::Invalid, value, told),
         };
-        let error = Error { kind, field: path.to_string(), bad_value, detail };
+        let error = Error { kind, field: path.text(), bad_value, detail };
         self.tell(at, prepared, error);
         Ok(())
     }

@@ -21,6 +21,7 @@ use apimachinery::schema::ListType;
 mod compile;
 pub mod defaults;
 pub mod formats;
+pub(crate) mod items;
 pub mod lists;
 pub mod metadata;
 pub mod prune;
@@ -321,6 +322,9 @@ impl Structural {
             || self.properties.values().any(|property| property.any(is_so))
     }
 }
+
+/// Faults of one schema or object that are told; whoever has more of them finds out when these are mended.
+pub(crate) const MOST_FAULTS: usize = 1000;
 
 /// Fields that every resource has.
 pub(crate) const META_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];

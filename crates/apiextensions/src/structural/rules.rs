@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::MOST_FAULTS;
 use super::compile::{flag, list, text};
 use apimachinery::field::{Error, ErrorList, Path};
 
@@ -35,6 +36,9 @@ fn below<'a>(fields: &'a Map<String, Value>, field: &str) -> Option<&'a Map<Stri
 }
 
 fn node(fields: &Map<String, Value>, level: Level, path: &Path<'_>, errors: &mut ErrorList) {
+    if errors.len() >= MOST_FAULTS {
+        return;
+    }
     let kind = text(fields, "type");
     if kind == "array" && below(fields, "items").is_none() {
         errors.push(Error::required(&path.child("items"), "must be specified"));
@@ -163,7 +167,7 @@ fn limits(fields: &Map<String, Value>, skip: Skip, path: &Path<'_>, errors: &mut
         nested(schema, Skip::default(), &path.child("not"), errors);
     }
     let pattern = text(fields, "pattern");
-    if let Err(why) = cel::re2::compile(pattern) {
+    if let Err(why) = cel::re2::check(pattern) {
         let why = format!("must be a valid regular expression, but isn't: {why}");
         errors.push(Error::invalid(&path.child("pattern"), pattern, why));
     }
@@ -185,6 +189,9 @@ const MUST_BE_UNSET: [(&str, &str); 11] = [
 
 /// What stands below `allOf` and the like limits values and shapes nothing.
 fn nested(fields: &Map<String, Value>, skip: Skip, path: &Path<'_>, errors: &mut ErrorList) {
+    if errors.len() >= MOST_FAULTS {
+        return;
+    }
     limits(fields, skip, path, errors);
     if let Some(items) = below(fields, "items") {
         nested(items, Skip::default(), &path.child("items"), errors);
@@ -247,9 +254,12 @@ fn complete_nested(
     errors: &mut ErrorList,
 ) {
     let Some(fields) = schema else {
-        errors.push(Error::required(path, format!("because it is defined in {limit}")));
+        errors.push(Error::required(path, format!("because it is defined in {}", limit.text())));
         return;
     };
+    if errors.len() >= MOST_FAULTS {
+        return;
+    }
     complete(limiting, schema, path, limit, errors);
     if let Some(items) = below(limiting, "items") {
         complete_nested(items, below(fields, "items"), &path.child("items"), &limit.child("items"), errors);

@@ -6,9 +6,9 @@ use std::fmt;
 use serde_json::{Number, Value};
 
 use super::formats;
-use super::{Additional, Kind, Limits, Structural};
+use super::items::Items;
+use super::{Additional, Kind, Limits, MOST_FAULTS, Structural};
 use apimachinery::field::{self, Error, ErrorList, ErrorType};
-use apimachinery::schema::ListType;
 
 /// Every fault of `value`. With `old`, those that stood there before are no faults. `base` is where in an object the
 /// value is; [`field::Path::NIL`] for a whole one.
@@ -54,14 +54,24 @@ impl<'a> At<'a> {
     }
 }
 
+/// Cut where it is too long to be told.
 impl fmt::Display for At<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(parent) = self.parent {
-            parent.fmt(f)?;
+        f.write_str(&field::cut(&Whole(self)))
+    }
+}
+
+struct Whole<'a>(&'a At<'a>);
+
+impl fmt::Display for Whole<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let At { parent, step } = self.0;
+        if let Some(parent) = parent {
+            Whole(parent).fmt(f)?;
         }
-        match self.step {
+        match step {
             Step::Root => Ok(()),
-            Step::Name(name) if self.parent.is_none_or(At::is_root) => f.write_str(name),
+            Step::Name(name) if parent.is_none_or(At::is_root) => f.write_str(name),
             Step::Name(name) => write!(f, ".{name}"),
             Step::Index(index) => write!(f, "[{index}]"),
         }
@@ -88,8 +98,8 @@ impl Fault {
 
     fn into_error(self, base: &field::Path<'_>) -> Error {
         let field = match self.at.as_deref() {
-            None | Some("") => base.to_string(),
-            Some(at) => base.child(at).to_string(),
+            None | Some("") => base.text(),
+            Some(at) => base.child(at).text(),
         };
         Error { kind: self.kind, field, bad_value: self.value, detail: self.detail }
     }
@@ -109,7 +119,7 @@ struct Outcome {
 
 impl Outcome {
     fn add(&mut self, fault: Fault) {
-        if !self.faults.iter().any(|known| known.is_same(&fault)) {
+        if !self.is_full() && !self.faults.iter().any(|known| known.is_same(&fault)) {
             self.faults.push(fault);
         }
     }
@@ -121,6 +131,11 @@ impl Outcome {
 
     fn is_valid(&self) -> bool {
         self.faults.is_empty()
+    }
+
+    /// Enough has been found.
+    fn is_full(&self) -> bool {
+        self.faults.len() >= MOST_FAULTS
     }
 }
 
@@ -450,14 +465,12 @@ fn array(
     outcome: &mut Outcome,
 ) {
     if let Some(element) = &schema.items {
-        let before = old.and_then(Value::as_array).filter(|_| schema.list_type == Some(ListType::Map));
+        let before = Items::new(schema, old.and_then(Value::as_array));
         for (index, item) in items.iter().enumerate() {
-            let old = before.and_then(|old| {
-                old.iter().find(|old| {
-                    old.is_object() && schema.list_keys.iter().all(|key| old.get(&**key) == item.get(&**key))
-                })
-            });
-            outcome.merge(below(item, element, old, &at.index(index)));
+            if outcome.is_full() {
+                break;
+            }
+            outcome.merge(below(item, element, before.get(item), &at.index(index)));
         }
     }
     let size = i64::try_from(items.len()).unwrap_or(i64::MAX);
@@ -504,13 +517,16 @@ fn object(
     let is_other = |name: &str| !schema.properties.contains_key(name);
     match &schema.additional {
         Additional::Never => {
-            for name in fields.keys().filter(|name| is_other(name)) {
+            for name in fields.keys().filter(|name| is_other(name)).take(MOST_FAULTS) {
                 let detail = format!("{at}.{name} in body is a forbidden property");
                 outcome.add(Fault::new(ErrorType::Invalid, at, name.as_str(), detail));
             }
         }
         Additional::Schema(others) => {
             for (name, value) in fields.iter().filter(|(name, _)| is_other(name)) {
+                if outcome.is_full() {
+                    break;
+                }
                 outcome.merge(below(value, others, before(name), &at.name(name)));
             }
         }
