@@ -246,7 +246,8 @@ pub(super) fn apply(
     let resets = patched["metadata"]["managedFields"].as_array().is_some_and(Vec::is_empty);
     let invalid = |why: String| {
         // made again rather than kept: nearly always nobody asks
-        let mut shown = self::patched(patch_type, bytes, old, expected, lenient).map_or(Value::Null, |it| it.0);
+        let mut shown =
+            self::patched(patch_type, bytes, old, expected, lenient).map_or(Value::Null, |it| it.0);
         managed_fields::unfold(&mut shown);
         let error = field::Error::invalid(&Path::new("patch"), shown.to_string(), why);
         Status::invalid("", "", "", &[error])
@@ -257,7 +258,9 @@ pub(super) fn apply(
             let strict = custom.coerce(&mut value).map_err(invalid)?;
             codec::Decoded { value, strict, ..codec::Decoded::default() }
         }
-        None => codec::normal::conform(schema, expected.object, patched).map_err(|e| invalid(e.to_string()))?,
+        None => {
+            codec::normal::conform(schema, expected.object, patched).map_err(|e| invalid(e.to_string()))?
+        }
     };
     complaints.append(&mut decoded.strict);
     decoded.strict = complaints;
