@@ -1,10 +1,13 @@
 //! Custom resources in OpenAPI: the schemas of their definitions with what every resource has (upstream's
 //! `apiextensions-apiserver/pkg/controller/openapi/{builder,v2}`).
 
+use std::sync::LazyLock;
+
+use api::Descriptions;
 use apimachinery::schema::Resource;
 use serde_json::{Map, Value, json};
 
-use super::{gvk, reference};
+use super::{gvk, reference, schemas::ANY_KIND};
 use crate::custom::{self, Custom};
 
 pub const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -65,11 +68,18 @@ fn list_of(resource: &Resource, kind: &str) -> Value {
 
 /// What every kind has.
 fn type_fields() -> Map<String, Value> {
-    let text = |words: &str| json!({"type": "string", "description": words});
-    Map::from_iter([
-        ("apiVersion".to_owned(), text("The versioned schema of this representation of an object.")),
-        ("kind".to_owned(), text("The REST resource that this object represents.")),
-    ])
+    let text = |field: &str| (field.to_owned(), json!({"type": "string", "description": about(field)}));
+    Map::from_iter([text("apiVersion"), text("kind")])
+}
+
+/// What is said of a field that every kind has, in the words of the built-in ones.
+fn about(field: &str) -> &'static str {
+    static WORDS: LazyLock<[(&str, String); 3]> = LazyLock::new(|| {
+        let known = Descriptions::default().get(ANY_KIND);
+        let words = |field: &str| known.as_ref().and_then(|known| known.field(field)).unwrap_or_default().to_owned();
+        ["apiVersion", "kind", "metadata"].map(|field| (field, words(field)))
+    });
+    WORDS.iter().find(|(name, _)| *name == field).map_or("", |(_, words)| words)
 }
 
 fn with_metadata(schema: &mut Value) {
@@ -77,7 +87,7 @@ fn with_metadata(schema: &mut Value) {
     let properties = schema.entry("properties").or_insert_with(|| Value::Object(Map::new()));
     let Some(properties) = properties.as_object_mut() else { return };
     properties.extend(type_fields());
-    let metadata = json!({"allOf": [reference(OBJECT_META)], "description": "Standard object's metadata."});
+    let metadata = json!({"allOf": [reference(OBJECT_META)], "description": about("metadata")});
     properties.insert("metadata".into(), metadata);
 }
 

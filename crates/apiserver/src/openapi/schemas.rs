@@ -20,7 +20,7 @@ const COMMON: [&str; 4] = [
 ];
 
 /// Says what the fields are for that every kind has.
-const ANY_KIND: &str = "io.k8s.api.core.v1.Pod";
+pub const ANY_KIND: &str = "io.k8s.api.core.v1.Pod";
 
 pub const VERSION: &str = "io.k8s.apimachinery.pkg.version.Info";
 pub const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
