@@ -68,7 +68,10 @@ const PRIORITIES: &str = "\
     storagemigration.k8s.io v1beta1 15800 9
 ";
 
-static BY_VERSION: LazyLock<BTreeMap<(&str, &str), (i64, i64)>> = LazyLock::new(|| {
+/// By group and version.
+type Priorities = BTreeMap<(&'static str, &'static str), (i64, i64)>;
+
+static BY_VERSION: LazyLock<Priorities> = LazyLock::new(|| {
     let read = |line: &'static str| {
         let mut words = line.split_whitespace();
         let (group, version) = (words.next()?.trim_start_matches('/'), words.next()?);

@@ -89,7 +89,7 @@ pub fn pod(pod: &Value, summary: &Summary, now: &str) -> Option<Value> {
         .find(|p| of["name"] == p.pod_ref.name && of["namespace"] == p.pod_ref.namespace)?;
     let measured = found.containers.iter().filter_map(|c| Some((c.name.as_str(), c.measured()?)));
     let mut measured: Vec<(&str, (String, Value))> = measured.collect();
-    measured.sort_by(|(a, _), (b, _)| a.cmp(b));
+    measured.sort_by_key(|(name, _)| *name);
     let at = measured.iter().map(|(_, (at, _))| at.clone()).min()?;
     let containers: Vec<Value> =
         measured.into_iter().map(|(name, (_, usage))| json!({"name": name, "usage": usage})).collect();

@@ -38,15 +38,19 @@ pub fn resource(shared: &Shared) -> Response<Body> {
     full(StatusCode::OK, TEXT, resources(&usage::read(shared)))
 }
 
-/// A family of metrics: its name, what it says, its type, and its values by labels.
-type Family = (&'static str, &'static str, &'static str, Vec<(String, f64)>);
+/// Values by their labels.
+type Values = Vec<(String, f64)>;
+
+/// A family of metrics: its name, what it says, its type, and its values.
+type Family = (&'static str, &'static str, &'static str, Values);
 
 /// Upstream's names (`pkg/kubelet/metrics/collectors/resource_metrics.go`), each value with its time.
 fn resources(seen: &Snapshot) -> String {
     const NANO: f64 = 1e9;
     let cpu = |usage: &Usage| usage.stats.cpu_ns as f64 / NANO;
     let memory = |usage: &Usage| usage.stats.memory_working_set as f64;
-    let (mut container, mut pod): ([Vec<(String, f64)>; 3], [Vec<(String, f64)>; 2]) = Default::default();
+    let mut container: [Values; 3] = Default::default();
+    let mut pod: [Values; 2] = Default::default();
     for one in &seen.pods {
         let of = format!("namespace={:?},pod={:?}", spec::namespace(&one.pod), spec::name(&one.pod));
         for each in &one.containers {
