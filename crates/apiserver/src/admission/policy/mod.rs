@@ -201,9 +201,13 @@ impl Known {
     fn hooks(&mut self) -> Hooks {
         let [policies, bindings, mutating, mutating_bindings] = PLURALS;
         Hooks {
-            validating: bind(self.bound(bindings), &self.objects, policies, &mut self.validating, |spec, its| {
-                validating::Rules::compile(spec, its)
-            }),
+            validating: bind(
+                self.bound(bindings),
+                &self.objects,
+                policies,
+                &mut self.validating,
+                |spec, its| validating::Rules::compile(spec, its),
+            ),
             mutating: bind(
                 self.bound(mutating_bindings),
                 &self.objects,
@@ -273,10 +277,13 @@ struct Fault {
     message: String,
 }
 
-/// A policy that matches, and with what it is to be asked: each binding with its parameters, `None` for without.
+/// A binding with its parameters, `None` for without.
+type Bound = (Arc<Binding>, Vec<Option<Arc<Value>>>);
+
+/// A policy that matches, and with what it is to be asked.
 struct Asked {
     found: Match,
-    bindings: Vec<(Arc<Binding>, Vec<Option<Arc<Value>>>)>,
+    bindings: Vec<Bound>,
 }
 
 /// One request, as all policies see it.
@@ -522,6 +529,3 @@ impl Target<'_> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
