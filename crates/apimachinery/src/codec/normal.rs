@@ -470,7 +470,7 @@ impl<'s> Walk<'s> {
     fn value(&mut self, shape: &'s Shape, value: Value) -> Result<Option<Value>, Error> {
         Ok(match (shape, value) {
             (_, Value::Null) => None,
-            (Shape::FieldsV1, value) => Some(Value::String(fields(value))),
+            (Shape::FieldsV1, value) => Some(fields(value)).filter(|text| text != "null").map(Value::String),
             (Shape::RawExtension | Shape::Json, value) => Some(value),
             (Shape::Message(id), Value::Object(object)) => Some(self.message(&self.schema[*id], object)?),
             (
