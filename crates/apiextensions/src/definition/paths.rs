@@ -101,7 +101,7 @@ pub fn field_path<'s>(text: &str, schema: &'s Structural, subscripts: bool) -> R
                     told.push('.');
                 }
                 told.push_str(&name);
-                Some(here.properties.get(&*name).ok_or(NOWHERE)?)
+                Some(here.properties.get(&name).ok_or(NOWHERE)?)
             }
             true if matches!(here.additional, Additional::Absent) => return Err(NOWHERE.into()),
             true => {

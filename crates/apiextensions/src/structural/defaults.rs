@@ -18,7 +18,7 @@ pub fn default(value: &mut Value, schema: &Structural) {
                 }
             }
             for (name, value) in fields.iter_mut() {
-                match schema.properties.get(&**name) {
+                match schema.properties.get(name) {
                     Some(property) => default(value, property),
                     None => {
                         if let Some(others) = schema.additional.schema() {

@@ -13,7 +13,7 @@ pub fn check(value: &Value, schema: &Structural, path: &Path<'_>, errors: &mut E
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {
-                if let Some(property) = schema.properties.get(&**name) {
+                if let Some(property) = schema.properties.get(name) {
                     check(value, property, &path.child(name), errors);
                 } else if let Some(others) = schema.additional.schema() {
                     check(value, others, &path.key(name), errors);

@@ -134,7 +134,7 @@ fn walk(value: &mut Value, schema: &Structural, path: &Path<'_>, visit: &mut Vis
                 visit(fields, path)?;
             }
             for (name, value) in fields.iter_mut() {
-                if let Some(property) = schema.properties.get(&**name) {
+                if let Some(property) = schema.properties.get(name) {
                     walk(value, property, &path.child(name), visit)?;
                 } else if let Some(others) = schema.additional.schema() {
                     walk(value, others, &path.key(name), visit)?;

@@ -66,7 +66,7 @@ impl Walk {
                     if node.embedded && META_FIELDS.contains(&key.as_str()) {
                         continue;
                     }
-                    match node.schema.map(|schema| (schema.properties.get(&**key), &schema.additional)) {
+                    match node.schema.map(|schema| (schema.properties.get(key), &schema.additional)) {
                         Some((Some(property), _)) => {
                             self.under(&|path| append(path, key), |walk| {
                                 walk.prune(value, Node::of(Some(property)));
@@ -112,7 +112,7 @@ impl Walk {
                     if node.embedded && META_FIELDS.contains(&key.as_str()) {
                         continue;
                     }
-                    let below = match (schema.properties.get(&**key), &schema.additional) {
+                    let below = match (schema.properties.get(key), &schema.additional) {
                         (Some(property), _) => Some(property),
                         (None, Additional::Absent) => continue,
                         (None, additional) => additional.schema(),
