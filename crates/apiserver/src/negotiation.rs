@@ -170,7 +170,10 @@ pub fn unsupported_media_type(accepted: &[&str]) -> Status {
     )
 }
 
-fn not_acceptable(accepted: &str) -> Status {
+/// The forms of custom objects.
+pub const UNSTRUCTURED: &str = "application/json, application/yaml";
+
+pub fn not_acceptable(accepted: &str) -> Status {
     Status::failure(406, "NotAcceptable", format!("only the following media types are accepted: {accepted}"))
 }
 

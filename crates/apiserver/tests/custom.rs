@@ -119,12 +119,24 @@ async fn objects_are_kept_to_their_schema() {
     assert_eq!(other["spec"], made["spec"]);
     for (object, expect) in [
         (widget("b", json!({})), "spec.size: Required value"),
-        (widget("b", json!({"size": 0})), "spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1"),
-        (widget("b", json!({"size": "1"})), "spec.size: Invalid value: \"string\": spec.size in body must be of type integer: \"string\""),
-        (widget("b", json!({"size": 1, "color": "blue"})), "spec.color: Unsupported value: \"blue\": supported values: \"red\", \"green\""),
+        (
+            widget("b", json!({"size": 0})),
+            "spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1",
+        ),
+        (
+            widget("b", json!({"size": "1"})),
+            "spec.size: Invalid value: \"string\": spec.size in body must be of type integer: \"string\"",
+        ),
+        (
+            widget("b", json!({"size": 1, "color": "blue"})),
+            "spec.color: Unsupported value: \"blue\": supported values: \"red\", \"green\"",
+        ),
         (widget("b", json!({"size": 1, "replicas": 2})), "more replicas than the size allows"),
         (widget("B", json!({"size": 1})), "metadata.name: Invalid value: \"B\""),
-        (widget("b", json!({"size": 1, "ports": [{"name": "x"}, {"name": "x"}]})), "spec.ports[1]: Duplicate value: {\"name\":\"x\"}"),
+        (
+            widget("b", json!({"size": 1, "ports": [{"name": "x"}, {"name": "x"}]})),
+            "spec.ports[1]: Duplicate value: {\"name\":\"x\"}",
+        ),
     ] {
         let (code, _, message) = world.post(WIDGETS, object).await.fault();
         assert_eq!(code, 422, "{message}");
@@ -146,7 +158,10 @@ async fn lists_watches_and_tables() {
         world.post(WIDGETS, object).await.ok();
     }
     let first = events.next().await.unwrap();
-    assert_eq!((first["type"].as_str(), first["object"]["metadata"]["name"].as_str()), (Some("ADDED"), Some("a")));
+    assert_eq!(
+        (first["type"].as_str(), first["object"]["metadata"]["name"].as_str()),
+        (Some("ADDED"), Some("a"))
+    );
     let names = async |query: &str| -> Vec<String> {
         let list = world.get(&format!("{WIDGETS}?{query}")).await.ok();
         assert_eq!(list["kind"], "WidgetList");
@@ -160,7 +175,10 @@ async fn lists_watches_and_tables() {
     assert_eq!(names("fieldSelector=metadata.name%3Dc").await, ["c"]);
     assert_eq!(names("limit=2").await, ["a", "b"]);
     assert_eq!(world.get(&format!("{WIDGETS}?fieldSelector=spec.size%3D1")).await.code, 400);
-    let table = world.send("GET", WIDGETS, &[("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")], vec![]).await.ok();
+    let table = world
+        .send("GET", WIDGETS, &[("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")], vec![])
+        .await
+        .ok();
     assert_eq!(table["columnDefinitions"][1]["name"], "Size");
     assert_eq!(table["rows"][2]["cells"], json!(["c", 1]));
     let accept = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
@@ -185,10 +203,16 @@ async fn patches_status_and_scale() {
     assert_eq!(world.patch("json", &path, add).await.ok()["spec"]["replicas"], 2);
     let status = json!({"spec": {"size": 99}, "status": {"replicas": 1, "selector": "app=x", "junk": 1}});
     let patched = world.patch("merge", &format!("{path}/status"), status).await.ok();
-    assert_eq!((&patched["spec"]["size"], &patched["status"]), (&json!(6), &json!({"replicas": 1, "selector": "app=x"})));
+    assert_eq!(
+        (&patched["spec"]["size"], &patched["status"]),
+        (&json!(6), &json!({"replicas": 1, "selector": "app=x"}))
+    );
     assert_eq!(patched["metadata"]["generation"], 3);
     let scale = world.get(&format!("{path}/scale")).await.ok();
-    assert_eq!((&scale["spec"]["replicas"], &scale["status"]), (&json!(2), &json!({"replicas": 1, "selector": "app=x"})));
+    assert_eq!(
+        (&scale["spec"]["replicas"], &scale["status"]),
+        (&json!(2), &json!({"replicas": 1, "selector": "app=x"}))
+    );
     let scaled = world.patch("merge", &format!("{path}/scale"), json!({"spec": {"replicas": 4}})).await.ok();
     assert_eq!(scaled["kind"], "Scale");
     assert_eq!(world.get(&path).await.ok()["spec"]["replicas"], 4);
@@ -196,7 +220,10 @@ async fn patches_status_and_scale() {
     object["metadata"]["resourceVersion"] = Value::Null;
     let (code, _, message) = world.put(&path, object).await.fault();
     assert_eq!(code, 422);
-    assert!(message.contains("metadata.resourceVersion: Invalid value: 0: must be specified for an update"), "{message}");
+    assert!(
+        message.contains("metadata.resourceVersion: Invalid value: 0: must be specified for an update"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -231,7 +258,10 @@ async fn objects_go_with_their_definition() {
     // One object stays until it is let go, and with it the definition; nothing new is made meanwhile.
     let (code, _, message) = world.post(WIDGETS, widget("b", json!({"size": 1}))).await.fault();
     assert_eq!(code, 403);
-    assert!(message.contains("create not allowed while custom resource definition is terminating"), "{message}");
+    assert!(
+        message.contains("create not allowed while custom resource definition is terminating"),
+        "{message}"
+    );
     assert_eq!(world.get(&definition).await.code, 200);
     world.patch("merge", &format!("{WIDGETS}/held"), json!({"metadata": {"finalizers": null}})).await.ok();
     until(&world, &definition, |code| code == 404).await;
@@ -254,7 +284,10 @@ async fn described_in_openapi() {
     assert!(!forms.contains_key("application/strategic-merge-patch+json") && forms.len() == 3);
     let v2 = world.get("/openapi/v2").await.ok();
     let schema = &v2["definitions"]["com.example.v1beta1.Widget"];
-    assert_eq!(schema["properties"]["metadata"]["$ref"], "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+    assert_eq!(
+        schema["properties"]["metadata"]["$ref"],
+        "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+    );
     // A change of the definition changes the name of the document.
     let patch = json!({"spec": {"names": {"shortNames": ["w", "wi"]}}});
     world.patch("merge", &format!("{DEFINITIONS}/widgets.example.com"), patch).await.ok();

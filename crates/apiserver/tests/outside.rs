@@ -373,11 +373,7 @@ async fn rights_that_a_webhook_knows() {
     ] {
         let answer = send(&world, "GET", maps, user, Value::Null).await;
         assert_eq!(answer.code, code, "{user}: {}", answer.text);
-        assert!(
-            words.is_empty() || answer.text.contains(words),
-            "{user}: {}",
-            answer.text
-        );
+        assert!(words.is_empty() || answer.text.contains(words), "{user}: {}", answer.text);
     }
     let asked = outside.asked();
     assert_eq!(

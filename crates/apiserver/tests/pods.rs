@@ -272,8 +272,10 @@ async fn privileged_containers() {
             {"name": "b", "image": "i"}, {"name": name, "image": "i", "securityContext": {"privileged": privileged}}]})
     };
     let template = |privileged| json!({"metadata": {"labels": {"a": "b"}}, "spec": spec("c", privileged)});
-    let deployment = |privileged| json!({"metadata": {"name": "d"}, "spec": {
-        "selector": {"matchLabels": {"a": "b"}}, "template": template(privileged)}});
+    let deployment = |privileged| {
+        json!({"metadata": {"name": "d"}, "spec": {
+        "selector": {"matchLabels": {"a": "b"}}, "template": template(privileged)}})
+    };
     let mut job = json!({"metadata": {"name": "j"}, "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": template(true)}}}});
     job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["restartPolicy"] = json!("Never");
     let deployments = "/apis/apps/v1/namespaces/default/deployments";
@@ -282,7 +284,8 @@ async fn privileged_containers() {
         ("/apis/batch/v1/namespaces/default/cronjobs", job, "spec.jobTemplate.spec.template.spec"),
     ] {
         let (code, _, message) = w.post(path, object).await.fault();
-        let expect = format!("{at}.containers[1].securityContext.privileged: Forbidden: disallowed by cluster policy");
+        let expect =
+            format!("{at}.containers[1].securityContext.privileged: Forbidden: disallowed by cluster policy");
         assert!(code == 422 && message.ends_with(&expect), "{message}");
     }
     w.post(deployments, deployment(false)).await.ok();

@@ -31,7 +31,9 @@ fn main() {
         let versions = object["spec"]["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
         let schemas: Vec<_> = versions
             .iter()
-            .map(|version| structural::compile(&version["schema"]["openAPIV3Schema"]).expect("a schema").as_root())
+            .map(|version| {
+                structural::compile(&version["schema"]["openAPIV3Schema"]).expect("a schema").as_root()
+            })
             .collect();
         let of_schemas = MEMORY.current_usage() - before;
         let before = MEMORY.current_usage();

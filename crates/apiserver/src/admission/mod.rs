@@ -44,8 +44,8 @@ use apimachinery::clock::Entropy;
 use apimachinery::status::Status;
 use serde_json::Value;
 
-use crate::authorization;
 use self::reinvocation::Rounds;
+use crate::authorization;
 use crate::registry::generic::Scope;
 pub use crate::request::{AdmissionAttributes, Operation, Options};
 

@@ -83,9 +83,7 @@ impl Catalog {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let shown = known.values().filter(|(definition, _)| definition.established);
         let mut all: Vec<_> = shown.flat_map(|(_, records)| records.iter().cloned()).collect();
-        all.sort_by(|a, b| {
-            a.group.cmp(&b.group).then_with(|| gvk::compare_versions(&b.version, &a.version))
-        });
+        all.sort_by(|a, b| a.group.cmp(&b.group).then_with(|| gvk::compare_versions(&b.version, &a.version)));
         all
     }
 

@@ -96,10 +96,20 @@ mod tests {
         let object = json!({"metadata": {"name": "n", "creationTimestamp": "2024-01-01T00:00:00Z"},
             "spec": {"s": "text", "o": {"a": 1}, "i": 7, "b": true}});
         let cells = columns.cells(&object, now);
-        assert_eq!(cells, [
-            json!("n"), json!("text"), json!("{\"a\":1}"), json!(7), json!(true), Value::Null, json!("60s"),
-            Value::Null, json!("<invalid>"),
-        ]);
+        assert_eq!(
+            cells,
+            [
+                json!("n"),
+                json!("text"),
+                json!("{\"a\":1}"),
+                json!(7),
+                json!(true),
+                Value::Null,
+                json!("60s"),
+                Value::Null,
+                json!("<invalid>"),
+            ]
+        );
         assert_eq!(columns.definitions()[3]["priority"], 1);
         assert_eq!(Columns::new(&Value::Null).cells(&object, now), [json!("n"), json!("60s")]);
     }

@@ -33,10 +33,9 @@ impl Compiled {
     pub(super) fn new(version: &Value) -> Compiled {
         let schema = version["schema"].get("openAPIV3Schema");
         // A schema from before schemas had to be structural says nothing that could be relied on.
-        let structural = schema.and_then(|schema| compile(schema).ok()).unwrap_or_else(|| Structural {
-            preserve_unknown: true,
-            ..Structural::default()
-        });
+        let structural = schema
+            .and_then(|schema| compile(schema).ok())
+            .unwrap_or_else(|| Structural { preserve_unknown: true, ..Structural::default() });
         let paths = version["selectableFields"].as_array().into_iter().flatten();
         let selectable = paths.filter_map(|field| {
             let path = field["jsonPath"].as_str()?;

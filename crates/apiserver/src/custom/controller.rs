@@ -14,12 +14,7 @@ use etcd::{EventKind, KeyRange, Range, Watch};
 use http::Method;
 use serde_json::Value;
 
-use crate::{
-    registry::meta,
-    request::UserInfo,
-    server::ApiServer,
-    storage,
-};
+use crate::{registry::meta, request::UserInfo, server::ApiServer, storage};
 
 /// What holds a definition until its objects are gone.
 pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
@@ -53,7 +48,9 @@ impl Known {
 /// Follows the definitions until the server ends.
 pub async fn keep(server: Arc<ApiServer>) {
     let crds = api::resource("apiextensions.k8s.io", "v1", "customresourcedefinitions");
-    let Some((crds, prefix)) = crds.and_then(|crds| Some((crds, storage::prefix(crds, "").ok()?))) else { return };
+    let Some((crds, prefix)) = crds.and_then(|crds| Some((crds, storage::prefix(crds, "").ok()?))) else {
+        return;
+    };
     let going = Arc::<Mutex<BTreeSet<String>>>::default();
     while !server.shutdown.is_cancelled() {
         let store = server.storage.store();
@@ -149,7 +146,9 @@ async fn empty(
         match try_empty(&server, crds, &name).await {
             Ok(()) => break,
             Err(error) if error.is_not_found() => break,
-            Err(error) => tracing::warn!(name, %error, "deleting the objects of a custom resource definition"),
+            Err(error) => {
+                tracing::warn!(name, %error, "deleting the objects of a custom resource definition")
+            }
         }
         tokio::select! {
             biased;

@@ -145,20 +145,20 @@ impl ApiServer {
     ///
     /// # Errors
     /// It cannot be encoded, or a webhook fails.
-    pub(crate) async fn encode(&self, resource: &Resource, object: &mut Value) -> Result<bytes::Bytes, Status> {
+    pub(crate) async fn encode(
+        &self,
+        resource: &Resource,
+        object: &mut Value,
+    ) -> Result<bytes::Bytes, Status> {
         if let Some((custom, webhook)) = webhook_of(resource)
             && custom.definition.storage != custom.version
         {
             meta::set(object, "resourceVersion", None);
-            let stored = Custom {
-                definition: custom.definition.clone(),
-                version: custom.definition.storage,
-                tag: 0,
-            };
+            let stored =
+                Custom { definition: custom.definition.clone(), version: custom.definition.storage, tag: 0 };
             let api_version = stored.api_version();
             let mut one = self.convert(custom, webhook, &api_version, vec![object.clone()]).await?;
-            let mut converted =
-                one.pop().ok_or_else(|| Status::internal("a conversion lost its object"))?;
+            let mut converted = one.pop().ok_or_else(|| Status::internal("a conversion lost its object"))?;
             stored.coerce(&mut converted).map_err(Status::internal)?;
             return stored.encode(&converted);
         }
@@ -205,9 +205,9 @@ impl ApiServer {
             fault(format!("failed: {}", why.trim_start_matches("failed to call webhook: ")))
         };
         let answer = answer.map_err(failed_call)?;
-        let answer: Value =
-            serde_json::from_slice(&answer).map_err(|why| fault(format!("failed: {why}")))?;
-        let converted = read(&answer, &review_version, &uid).map_err(|why| fault(format!("failed: {why}")))?;
+        let answer: Value = serde_json::from_slice(&answer).map_err(|why| fault(format!("failed: {why}")))?;
+        let converted =
+            read(&answer, &review_version, &uid).map_err(|why| fault(format!("failed: {why}")))?;
         if converted.len() != objects.len() {
             return Err(fault(format!("returned {} objects, expected {}", converted.len(), objects.len())));
         }
@@ -259,7 +259,8 @@ fn restore(original: &Value, mut converted: Value, api_version: &str) -> Result<
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let given = text(&converted["apiVersion"]);
     if given != api_version {
-        let shown = |api_version: &str| gvk::split(api_version).map(|(g, v)| format!("{g}/{v}")).unwrap_or_default();
+        let shown =
+            |api_version: &str| gvk::split(api_version).map(|(g, v)| format!("{g}/{v}")).unwrap_or_default();
         return Err(format!(
             "invalid groupVersion (expected {}, received {})",
             shown(api_version),
@@ -301,14 +302,18 @@ mod tests {
     #[test]
     fn answers() {
         let review = "apiextensions.k8s.io/v1";
-        let answer = |response: Value| json!({"kind": "ConversionReview", "apiVersion": review, "response": response});
+        let answer =
+            |response: Value| json!({"kind": "ConversionReview", "apiVersion": review, "response": response});
         let check = |answer: Value, expect: Result<usize, &str>| {
             let got = read(&answer, review, "u").map(|objects| objects.len());
             assert_eq!(got, expect.map_err(str::to_owned), "{answer}");
         };
         let good = json!({"uid": "u", "result": {"status": "Success"}, "convertedObjects": [{}]});
         check(answer(good.clone()), Ok(1));
-        check(json!({}), Err("expected webhook response of apiextensions.k8s.io/v1, Kind=ConversionReview, got , Kind="));
+        check(
+            json!({}),
+            Err("expected webhook response of apiextensions.k8s.io/v1, Kind=ConversionReview, got , Kind="),
+        );
         check(answer(Value::Null), Err("no response provided"));
         check(answer(json!({"uid": "v"})), Err("expected response.uid=\"u\", got \"v\""));
         check(answer(json!({"uid": "u", "result": {"status": "Failure", "message": "no"}})), Err("no"));
@@ -325,8 +330,10 @@ mod tests {
         check(
             json!({"apiVersion": "g/v2", "kind": "K", "metadata": {"name": "n", "uid": "u", "labels": {"c": "d"},
                 "finalizers": []}, "spec": 1}),
-            Ok(json!({"apiVersion": "g/v2", "kind": "K", "metadata": {"name": "n", "uid": "u", "labels": {"c": "d"},
-                "finalizers": ["f"]}, "spec": 1})),
+            Ok(
+                json!({"apiVersion": "g/v2", "kind": "K", "metadata": {"name": "n", "uid": "u", "labels": {"c": "d"},
+                "finalizers": ["f"]}, "spec": 1}),
+            ),
         );
         check(json!({"apiVersion": "g/v1"}), Err("invalid groupVersion (expected g/v2, received g/v1)"));
         check(json!({"apiVersion": "g/v2", "kind": "L"}), Err("invalid kind (expected K, received L)"));

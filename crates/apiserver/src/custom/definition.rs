@@ -22,8 +22,7 @@ use sha2::{Digest, Sha256};
 use super::{Compiled, Custom, types::Types};
 use crate::storage;
 
-const VERBS: [&str; 8] =
-    ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
+const VERBS: [&str; 8] = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
 const SUBRESOURCE_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 /// Tells records apart; 0 is for built-in resources.
@@ -82,7 +81,13 @@ fn text(value: &Value, field: &str) -> Box<str> {
 }
 
 fn names(value: &Value) -> Vec<Name> {
-    value.as_array().into_iter().flatten().filter_map(Value::as_str).map(|s| Name::Owned(s.to_owned())).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(|s| Name::Owned(s.to_owned()))
+        .collect()
 }
 
 impl Definition {
@@ -99,7 +104,8 @@ impl Definition {
         let group = text(spec, "group");
         let all = spec["versions"].as_array()?;
         let kind = text(accepted, "kind");
-        let versions: Vec<Version> = all.iter().map(|version| Version::read(version, all, &group, &kind)).collect();
+        let versions: Vec<Version> =
+            all.iter().map(|version| Version::read(version, all, &group, &kind)).collect();
         let definition = Arc::new(Definition {
             name: text(&object["metadata"], "name"),
             list_kind: text(accepted, "listKind"),

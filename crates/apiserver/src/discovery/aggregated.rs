@@ -8,7 +8,7 @@ use super::etag;
 use crate::custom;
 use crate::negotiation::{Format, Output};
 use crate::response;
-use crate::server::{Body};
+use crate::server::Body;
 
 /// The answer, or 304 for a client that has it already.
 pub fn answer(document: &Value, format: Format, headers: &HeaderMap) -> Response<Body> {

@@ -140,7 +140,8 @@ fn unchanged_documents_are_not_sent() {
     assert_eq!(tag.len(), 130);
     let whole = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
     assert_eq!(first.headers()[header::CONTENT_TYPE], whole);
-    let protobuf = aggregated::answer(&aggregated::document(false, served), Format::Protobuf, &HeaderMap::new());
+    let protobuf =
+        aggregated::answer(&aggregated::document(false, served), Format::Protobuf, &HeaderMap::new());
     let media_type = protobuf.headers()[header::CONTENT_TYPE].to_str().unwrap();
     assert!(
         media_type.starts_with("application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io"),
@@ -148,6 +149,9 @@ fn unchanged_documents_are_not_sent() {
     );
     let mut headers = HeaderMap::new();
     headers.insert(header::IF_NONE_MATCH, tag);
-    assert_eq!(aggregated::answer(&aggregated::document(false, served), Format::Json, &headers).status(), 304);
+    assert_eq!(
+        aggregated::answer(&aggregated::document(false, served), Format::Json, &headers).status(),
+        304
+    );
     assert_eq!(aggregated::answer(&aggregated::document(true, served), Format::Json, &headers).status(), 200);
 }

@@ -138,12 +138,14 @@ fn decode_custom(
         )));
     }
     if given_kind != kind {
-        let error = field::Error::invalid(
-            &field::Path::new("kind"),
-            given_kind.as_str(),
-            format!("must be {kind}"),
-        );
-        return Err(Status::invalid(group, kind, value["metadata"]["name"].as_str().unwrap_or_default(), &[error]));
+        let error =
+            field::Error::invalid(&field::Path::new("kind"), given_kind.as_str(), format!("must be {kind}"));
+        return Err(Status::invalid(
+            group,
+            kind,
+            value["metadata"]["name"].as_str().unwrap_or_default(),
+            &[error],
+        ));
     }
     let resets = value["metadata"]["managedFields"].as_array().is_some_and(Vec::is_empty);
     let mut decoded = Decoded { strict, ..Decoded::default() };

@@ -8,7 +8,11 @@ use std::{
     vec,
 };
 
-use apimachinery::{codec::protobuf::envelope, schema::{Resource, ResourceRef}, status::Status};
+use apimachinery::{
+    codec::protobuf::envelope,
+    schema::{Resource, ResourceRef},
+    status::Status,
+};
 use bytes::{Bytes, BytesMut};
 use etcd::KeyValue;
 use http::Response;

@@ -31,7 +31,11 @@ pub(super) enum Fault {
 
 pub(super) enum Source {
     Store(WatchStream),
-    Converted { batches: mpsc::Receiver<Result<Arc<Batch>, Fault>>, seen: Arc<AtomicI64>, _task: AbortOnDropHandle<()> },
+    Converted {
+        batches: mpsc::Receiver<Result<Arc<Batch>, Fault>>,
+        seen: Arc<AtomicI64>,
+        _task: AbortOnDropHandle<()>,
+    },
 }
 
 impl Source {
@@ -90,9 +94,10 @@ async fn convert(
         let converted = match next {
             None => return,
             Some(Err(error)) => Err(Fault::Store(error)),
-            Some(Ok(batch)) => {
-                server.events_in_version(&resource, &batch).await.map_err(|why| Fault::Conversion(Box::new(why)))
-            }
+            Some(Ok(batch)) => server
+                .events_in_version(&resource, &batch)
+                .await
+                .map_err(|why| Fault::Conversion(Box::new(why))),
         };
         let over = converted.is_err();
         if sender.send(converted).await.is_err() || over {

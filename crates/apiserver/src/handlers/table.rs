@@ -200,13 +200,7 @@ pub(super) fn write_row(
     out.push(b'}');
 }
 
-fn row(
-    shown: &Shown,
-    object: Value,
-    version: &str,
-    options: Options,
-    now: Timestamp,
-) -> Value {
+fn row(shown: &Shown, object: Value, version: &str, options: Options, now: Timestamp) -> Value {
     let mut row = json!({ "cells": shown.cells(&object, now) });
     let conditions = shown.conditions(&object);
     if !conditions.is_empty() {

@@ -41,21 +41,27 @@ fn object(resource: &Resource, custom: &Custom) -> Value {
         }
         _ => json!({"type": "object"}),
     };
-    schema["x-kubernetes-group-version-kind"] = json!([gvk(&resource.group, &resource.version, &resource.kind)]);
+    schema["x-kubernetes-group-version-kind"] =
+        json!([gvk(&resource.group, &resource.version, &resource.kind)]);
     if let Some(fields) = selectable.as_array().filter(|fields| !fields.is_empty()) {
-        let path = |field: &Value| {
-            json!({"fieldPath": field["jsonPath"].as_str().unwrap_or_default().trim_start_matches('.')})
-        };
+        let path = |field: &Value| json!({"fieldPath": field["jsonPath"].as_str().unwrap_or_default().trim_start_matches('.')});
         schema["x-kubernetes-selectable-fields"] = fields.iter().map(path).collect();
     }
     schema
 }
 
 fn list_of(resource: &Resource, kind: &str) -> Value {
-    let more = format!("List of {}. More info: https://kubernetes.io/docs/concepts/overview/kubernetes-api/", resource.plural);
+    let more = format!(
+        "List of {}. More info: https://kubernetes.io/docs/concepts/overview/kubernetes-api/",
+        resource.plural
+    );
     let mut properties = type_fields();
-    properties.insert("metadata".into(), json!({"allOf": [reference(LIST_META)], "description": "The list's own metadata."}));
-    let items = json!({"type": "array", "items": reference(&name(resource, &resource.kind)), "description": more});
+    properties.insert(
+        "metadata".into(),
+        json!({"allOf": [reference(LIST_META)], "description": "The list's own metadata."}),
+    );
+    let items =
+        json!({"type": "array", "items": reference(&name(resource, &resource.kind)), "description": more});
     properties.insert("items".into(), items);
     json!({
         "description": format!("{kind} is a list of {}", resource.kind),
@@ -76,7 +82,8 @@ fn type_fields() -> Map<String, Value> {
 fn about(field: &str) -> &'static str {
     static WORDS: LazyLock<[(&str, String); 3]> = LazyLock::new(|| {
         let known = Descriptions::default().get(ANY_KIND);
-        let words = |field: &str| known.as_ref().and_then(|known| known.field(field)).unwrap_or_default().to_owned();
+        let words =
+            |field: &str| known.as_ref().and_then(|known| known.field(field)).unwrap_or_default().to_owned();
         ["apiVersion", "kind", "metadata"].map(|field| (field, words(field)))
     });
     WORDS.iter().find(|(name, _)| *name == field).map_or("", |(_, words)| words)
@@ -142,9 +149,11 @@ pub fn to_v2(mut schema: Value) -> Value {
 
 fn simplify(schema: &mut Value) {
     let nullable: Vec<String> = match schema["properties"].as_object() {
-        Some(fields) => {
-            fields.iter().filter(|(_, field)| field["nullable"] == true).map(|(name, _)| name.clone()).collect()
-        }
+        Some(fields) => fields
+            .iter()
+            .filter(|(_, field)| field["nullable"] == true)
+            .map(|(name, _)| name.clone())
+            .collect(),
         None => Vec::new(),
     };
     let values_are_nullable = schema["additionalProperties"]["nullable"] == true;

@@ -14,8 +14,8 @@ mod v2;
 mod v2_paths;
 mod v3_protobuf;
 
-use std::io::{self, Read as _, Write as _};
 use std::collections::BTreeMap;
+use std::io::{self, Read as _, Write as _};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use apimachinery::schema::{Resource, ResourceRef};

@@ -64,7 +64,13 @@ pub fn answer(server: &ApiServer, headers: &HeaderMap) -> Response<Body> {
     answer
 }
 
-fn make(served: &Served, custom: &[Arc<Resource>], added: &Specification, protobuf: bool, gzip: bool) -> io::Result<Vec<u8>> {
+fn make(
+    served: &Served,
+    custom: &[Arc<Resource>],
+    added: &Specification,
+    protobuf: bool,
+    gzip: bool,
+) -> io::Result<Vec<u8>> {
     if gzip {
         let mut out = GzEncoder::new(Vec::new(), Compression::fast());
         write(served, custom, added, protobuf, &mut out)?;
@@ -340,8 +346,10 @@ mod tests {
 
     #[test]
     fn the_document_as_json() {
-        let document: Value =
-            serde_json::from_slice(&make(&Served::default(), &[], &Specification::default(), false, false).unwrap()).unwrap();
+        let document: Value = serde_json::from_slice(
+            &make(&Served::default(), &[], &Specification::default(), false, false).unwrap(),
+        )
+        .unwrap();
         assert_eq!(document["swagger"], "2.0");
         let pod = &document["definitions"]["io.k8s.api.core.v1.Pod"];
         assert_eq!(pod["properties"]["spec"]["$ref"], "#/definitions/io.k8s.api.core.v1.PodSpec");

@@ -107,7 +107,9 @@ pub fn hooks(resource: &Resource) -> &'static Hooks {
         ("", "namespaces") => &NAMESPACES,
         ("", "pods") => &PODS,
         ("" | "events.k8s.io", "events") => &EVENTS,
-        ("admissionregistration.k8s.io", "validatingadmissionpolicies" | "mutatingadmissionpolicies") => &POLICIES,
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies" | "mutatingadmissionpolicies") => {
+            &POLICIES
+        }
         (
             "admissionregistration.k8s.io",
             "validatingadmissionpolicybindings" | "mutatingadmissionpolicybindings",

@@ -171,7 +171,8 @@ pub fn warnings(
 fn finalizers(new: &Value, old: Option<&Value>, warnings: &Warnings) {
     let before = old.map(meta::finalizers).unwrap_or_default();
     for finalizer in meta::finalizers(new).into_iter().filter(|finalizer| !before.contains(finalizer)) {
-        let standard = matches!(finalizer, "kubernetes") || [meta::FOREGROUND, meta::ORPHAN].contains(&finalizer);
+        let standard =
+            matches!(finalizer, "kubernetes") || [meta::FOREGROUND, meta::ORPHAN].contains(&finalizer);
         if !finalizer.contains('/') && !standard {
             let path = if finalizer.contains('.') { " including a path (/)" } else { "" };
             warnings.add(format!(
@@ -242,7 +243,8 @@ pub fn check_fields(resource: &Resource, selector: &apimachinery::fields::Select
                 resource.namespaced || selectable.is_empty() && custom::of(resource).is_none()
             }
             field => {
-                selectable.iter().any(|(name, ..)| *name == field) || own.iter().any(|(name, _)| **name == *field)
+                selectable.iter().any(|(name, ..)| *name == field)
+                    || own.iter().any(|(name, _)| **name == *field)
             }
         };
         if !known {
