@@ -146,11 +146,8 @@ fn closing(text: &str) -> Result<usize, Error> {
         match (c, quote) {
             _ if escaped => escaped = false,
             ('\\', _) => escaped = true,
-            (c, Some(open)) => {
-                if c == open {
-                    quote = None;
-                }
-            }
+            (c, Some(open)) if c == open => quote = None,
+            (_, Some(_)) => {}
             ('\'' | '"', None) => quote = Some(c),
             ('[', None) => depth += 1,
             (']', None) => {

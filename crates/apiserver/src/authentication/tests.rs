@@ -98,7 +98,7 @@ fn bearer(token: &str) -> HeaderMap {
 }
 
 fn who(a: &Authenticator, token: &str, at: Timestamp) -> Result<String, u16> {
-    identify(&a, &Peer::Plain, &bearer(token), &objects, at).map(|u| u.name.clone()).map_err(|s| s.code)
+    identify(a, &Peer::Plain, &bearer(token), &objects, at).map(|u| u.name.clone()).map_err(|s| s.code)
 }
 
 const SA: &str = "system:serviceaccount:ns:sa";
@@ -287,7 +287,7 @@ fn headers() {
     let a = authenticator(Vec::new(), true);
     let strict = authenticator(Vec::new(), false);
     let none = |a: &Authenticator, h: &HeaderMap| {
-        identify(&a, &Peer::Plain, h, &objects, now())
+        identify(a, &Peer::Plain, h, &objects, now())
             .map(|u| (u.name.clone(), u.groups.clone()))
             .map_err(|s| s.code)
     };

@@ -104,7 +104,7 @@ pub enum Error {
 #[derive(Debug)]
 pub enum Planned {
     Mode(Mode),
-    Webhook { name: String, settings: WebhookSettings, conditions: Vec<Condition> },
+    Webhook { name: String, settings: Box<WebhookSettings>, conditions: Vec<Condition> },
 }
 
 impl Configuration {
@@ -180,7 +180,7 @@ impl Configuration {
                 (None, Some(settings)) => {
                     let conditions = settings.check(&path, is_file, &mut faults);
                     let (name, settings) = (authorizer.name.clone(), settings.clone());
-                    planned.push(Planned::Webhook { name, settings, conditions });
+                    planned.push(Planned::Webhook { name, settings: Box::new(settings), conditions });
                 }
                 (Some(mode), None) => planned.push(Planned::Mode(mode)),
                 (Some(_), Some(_)) => {

@@ -22,6 +22,9 @@ use crate::storage;
 /// A definition and the records of its served versions, in order of preference.
 type Entry = (Arc<Definition>, Vec<Arc<Resource>>);
 
+/// Group and plural.
+type Key = (Box<str>, Box<str>);
+
 /// The definitions that are served.
 pub struct Catalog {
     store: Store,
@@ -32,7 +35,7 @@ pub struct Catalog {
     generation: AtomicU64,
     stream: Mutex<Option<WatchStream>>,
     /// By group and plural.
-    known: RwLock<BTreeMap<(Box<str>, Box<str>), Entry>>,
+    known: RwLock<BTreeMap<Key, Entry>>,
 }
 
 impl Catalog {

@@ -212,7 +212,7 @@ impl Scope<'_> {
         let Some(custom) = custom::of(self.resource) else {
             return conform(self.resource.object, object, config);
         };
-        custom.coerce(&mut object).map_err(|why| Status::bad_request(why))?;
+        custom.coerce(&mut object).map_err(Status::bad_request)?;
         Ok(object)
     }
 }

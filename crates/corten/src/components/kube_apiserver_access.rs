@@ -295,7 +295,7 @@ pub fn asked(text: &str, required: &[Mode]) -> Result<Vec<Asked>> {
                 let file = settings.connection_info.kube_config_file.clone().unwrap_or_default();
                 let endpoint = Endpoint::from_kubeconfig(Path::new(&file))
                     .with_context(|| format!("authorizer {name}: {file}"))?;
-                Ok(Asked::Webhook(Arc::new(Webhook::new(name, endpoint, settings, conditions))))
+                Ok(Asked::Webhook(Arc::new(Webhook::new(name, endpoint, *settings, conditions))))
             }
         })
         .collect()
@@ -370,7 +370,8 @@ mod tests {
                  {{type: RBAC, name: rbac}}]"
             ))
         };
-        let table: Vec<(Vec<(&str, String)>, &str, &str)> = vec![
+        type Row<'a> = (Vec<(&'a str, String)>, &'a str, &'a str);
+        let table: Vec<Row<'_>> = vec![
             (vec![], "", "0 true 0 false Node,RBAC"),
             (
                 vec![],

@@ -10,11 +10,14 @@ use tokio_util::sync::CancellationToken;
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// Takes over the texts of files.
+type Apply = Box<dyn Fn(&[String]) -> Result<()> + Send>;
+
 /// Files, and what is done with their texts when one of them is another.
 pub struct Watched {
     files: Vec<PathBuf>,
     texts: Vec<Option<String>>,
-    apply: Box<dyn Fn(&[String]) -> Result<()> + Send>,
+    apply: Apply,
 }
 
 impl Watched {

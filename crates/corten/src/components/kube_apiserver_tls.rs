@@ -232,7 +232,8 @@ mod tests {
             tls_cipher_suites: suites.iter().map(|name| (*name).into()).collect(),
             tls_sni_cert_key: Vec::new(),
         };
-        let table: [(TlsFlags, Result<(bool, usize), &str>); 6] = [
+        type Row<'a> = (TlsFlags, Result<(bool, usize), &'a str>);
+        let table: [Row<'_>; 6] = [
             (flags("", &[]), Ok((false, 0))),
             (flags("VersionTLS13", &[]), Ok((true, 0))),
             (flags("VersionTLS11", &[]), Err("TLS 1.2 is the oldest version that is built")),

@@ -206,7 +206,7 @@ impl Known {
                 &self.objects,
                 policies,
                 &mut self.validating,
-                |spec, its| validating::Rules::compile(spec, its),
+                validating::Rules::compile,
             ),
             mutating: bind(
                 self.bound(mutating_bindings),
