@@ -4,7 +4,7 @@ use std::fmt;
 
 use apiextensions::{
     expressions::Rules,
-    structural::{Structural, compile},
+    structural::{Compiler, Structural},
 };
 use apimachinery::jsonpath::JsonPath;
 use serde_json::Value;
@@ -30,11 +30,11 @@ impl fmt::Debug for Compiled {
 
 impl Compiled {
     /// Reads one of `spec.versions`.
-    pub(super) fn new(version: &Value) -> Compiled {
+    pub(super) fn new(version: &Value, compiler: &mut Compiler) -> Compiled {
         let schema = version["schema"].get("openAPIV3Schema");
         // A schema from before schemas had to be structural says nothing that could be relied on.
         let structural = schema
-            .and_then(|schema| compile(schema).ok())
+            .and_then(|schema| compiler.compile(schema).ok())
             .unwrap_or_else(|| Structural { preserve_unknown: true, ..Structural::default() });
         let paths = version["selectableFields"].as_array().into_iter().flatten();
         let selectable = paths.filter_map(|field| {

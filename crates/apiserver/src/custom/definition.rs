@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use apiextensions::status::is_true;
+use apiextensions::{status::is_true, structural::Compiler};
 use apimachinery::{
     gvk::{self, GroupVersionKind},
     schema::{Name, Resource, Storage, Subresource},
@@ -46,6 +46,8 @@ pub struct Definition {
     pub versions: Vec<Version>,
     /// Which of them is stored.
     pub storage: usize,
+    /// One for each version, made together, since most of their schemas is alike and shared.
+    compiled: OnceLock<Vec<Compiled>>,
     types: OnceLock<Types>,
     kv: Arc<KeyValue>,
 }
@@ -67,7 +69,6 @@ pub struct Version {
     pub warning: Option<String>,
     pub has_status: bool,
     pub has_scale: bool,
-    compiled: OnceLock<Compiled>,
 }
 
 impl fmt::Debug for Definition {
@@ -121,6 +122,7 @@ impl Definition {
                 _ => Conversion::None,
             },
             storage: all.iter().position(|version| version["storage"] == true)?,
+            compiled: OnceLock::new(),
             types: OnceLock::new(),
             kv: kv.clone(),
             versions,
@@ -151,7 +153,13 @@ impl Definition {
     }
 
     pub fn compiled(&self, version: usize) -> &Compiled {
-        self.versions[version].compiled.get_or_init(|| Compiled::new(&self.said(version)))
+        let all = self.compiled.get_or_init(|| {
+            let said = self.read_again();
+            let mut compiler = Compiler::default();
+            let versions = said["spec"]["versions"].as_array().into_iter().flatten();
+            versions.map(|version| Compiled::new(version, &mut compiler)).collect()
+        });
+        &all[version]
     }
 
     /// The types of all versions, for managed fields.
@@ -161,10 +169,14 @@ impl Definition {
 
     /// What the definition says of a version, read anew.
     pub fn said(&self, version: usize) -> Value {
+        let mut object = self.read_again();
+        object["spec"]["versions"].get_mut(version).map(Value::take).unwrap_or_default()
+    }
+
+    /// The definition, decoded from what is stored; it could be when this was made.
+    fn read_again(&self) -> Value {
         let crds = api::resource("apiextensions.k8s.io", "v1", "customresourcedefinitions");
-        let object = crds.and_then(|crds| storage::decode(crds, &self.kv.value).ok());
-        let said = object.and_then(|mut object| Some(object["spec"]["versions"].get_mut(version)?.take()));
-        said.unwrap_or_default()
+        crds.and_then(|crds| storage::decode(crds, &self.kv.value).ok()).unwrap_or_default()
     }
 }
 
@@ -177,7 +189,6 @@ impl Version {
             warning: (version["deprecated"] == true).then(|| warning(version, all, group, kind)),
             has_status: subresources["status"].is_object(),
             has_scale: subresources["scale"].is_object(),
-            compiled: OnceLock::new(),
         }
     }
 }
