@@ -7,29 +7,33 @@ pub mod codec;
 mod compact;
 pub mod continue_token;
 pub mod encoding;
+mod frames;
+mod keys;
 mod leases;
 pub mod list;
 pub mod scan;
 pub mod splice;
+mod writes;
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use apimachinery::{
-    field, fields, gvk, labels, names,
+    field, fields, gvk, labels,
     schema::{Resource, Storage as Location, TypeId},
     status::Status,
 };
 use bytes::Bytes;
-use etcd::{Compare, KeyRange, KeyValue, Op, OpResponse, Put, Store, Txn};
+use etcd::{KeyValue, Store};
 use serde_json::Value;
 
-use self::{
-    encoding::{Encodings, Form, Frame, Row},
-    splice::Message,
-};
+use self::{encoding::Encodings, keys::prefix_string};
 use crate::{conversion, custom, metrics::StoreTimes, registry::meta};
 
-pub const ROOT: &str = "/registry";
+pub use self::{
+    frames::{METADATA_ONLY, metadata_only},
+    keys::{ROOT, key, name_in, prefix, range},
+    writes::Beside,
+};
 
 /// The store, and the encodings made from it.
 #[derive(Clone)]
@@ -149,181 +153,6 @@ impl Storage {
         Ok(value)
     }
 
-    /// The JSON of a stored object, in the resource's version. Kept for the next reader.
-    pub fn frame(&self, resource: &Resource, kv: &KeyValue) -> Result<Frame, Status> {
-        let event = usual_event(kv);
-        let made = match kept_as(resource) {
-            Some(tag) => self.encodings.frame(kv, tag, || self.make(resource, kv, event)),
-            None => self.make(resource, kv, event),
-        };
-        made.map_err(|e| unreadable(kv, &e))
-    }
-
-    /// The frame of a deletion: the last state with the deletion's version. Kept on the tombstone.
-    pub fn deleted_frame(
-        &self,
-        resource: &Resource,
-        tombstone: &KeyValue,
-        last: &KeyValue,
-    ) -> Result<Frame, Status> {
-        let tag = kept_as(resource);
-        let last_frame = || {
-            let frame = match tag {
-                Some(tag) => self.encodings.frame(last, tag, || self.make(resource, last, "MODIFIED"))?,
-                None => self.make(resource, last, "MODIFIED")?,
-            };
-            Ok(frame.derive("DELETED", Some(tombstone.mod_revision)))
-        };
-        let made = match tag {
-            Some(tag) => self.encodings.frame(tombstone, tag, last_frame),
-            None => last_frame(),
-        };
-        made.map_err(|e: encoding::Error| unreadable(last, &e))
-    }
-
-    fn make(&self, resource: &Resource, kv: &KeyValue, event: &str) -> Result<Frame, encoding::Error> {
-        let api_version = resource.api_version();
-        if custom::of(resource).is_some() {
-            let head = format!("\"apiVersion\":\"{api_version}\",\"kind\":\"{}\",", resource.kind);
-            return Frame::build(event, &head, |out| {
-                let object = self.decode(resource, kv).map_err(|s| encoding::Error::Decode(s.message))?;
-                custom::write(&object, out);
-                Ok(())
-            });
-        }
-        let head = format!("\"kind\":\"{}\",\"apiVersion\":\"{api_version}\",", resource.kind);
-        Frame::build(event, &head, |out| {
-            let at = resource.storage.as_ref().ok_or(encoding::Error::Head)?;
-            if let Some(raw) = stored_message(resource, kv) {
-                codec::transcode(at.object, &resource.kind, &api_version, raw, kv.mod_revision, out)
-                    .map_err(encoding::Error::Decode)
-            } else {
-                let value =
-                    self.decode(resource, kv).map_err(|status| encoding::Error::Decode(status.message))?;
-                codec::write_json(resource.object, &value, out);
-                Ok(())
-            }
-        })
-    }
-
-    /// The message of a stored object in the resource's version; without a resourceVersion, which
-    /// [`Message::new`] puts in.
-    ///
-    /// # Errors
-    /// 500 for bytes that cannot be decoded.
-    pub fn message<'a>(&self, resource: &Resource, kv: &'a KeyValue) -> Result<Cow<'a, [u8]>, Status> {
-        if let Some(raw) = stored_message(resource, kv) {
-            return Ok(Cow::Borrowed(raw));
-        }
-        let mut value = decode(resource, &kv.value)?;
-        let ty = match custom::of(resource) {
-            None => resource.object,
-            // Only its metadata has a form in protobuf.
-            Some(_) => {
-                value = serde_json::json!({"metadata": value["metadata"].take()});
-                api::object_type("meta.k8s.io", "v1", METADATA_ONLY)
-                    .ok_or_else(|| Status::internal("the type of metadata is missing"))?
-            }
-        };
-        let message = codec::message(ty, &value);
-        Ok(Cow::Owned(message.map_err(|why| unreadable(kv, &encoding::Error::Decode(why)))?))
-    }
-
-    /// A stored object in upstream's envelope.
-    pub fn protobuf(&self, resource: &Resource, kv: &KeyValue) -> Result<Bytes, Status> {
-        let raw = self.message(resource, kv)?;
-        let message = Message::new(&raw, kv.mod_revision);
-        let mut out = Vec::new();
-        let write = |out: &mut Vec<u8>| message.write(out);
-        splice::enveloped(&resource.api_version(), &resource.kind, message.length(), write, &mut out);
-        Ok(out.into())
-    }
-
-    /// As [`Storage::watch_frame`], in JSON.
-    pub fn json_frame(
-        &self,
-        resource: &Resource,
-        event: &str,
-        state: &KeyValue,
-        at: &KeyValue,
-    ) -> Result<Bytes, Status> {
-        if at.version == 0 {
-            return Ok(self.deleted_frame(resource, at, state)?.bytes());
-        }
-        let frame = self.frame(resource, state)?;
-        let later = state.mod_revision != at.mod_revision;
-        if !later && event == usual_event(state) {
-            return Ok(frame.bytes());
-        }
-        Ok(frame.derive(event, later.then_some(at.mod_revision)).bytes())
-    }
-
-    /// A watch's frame: `event` happened to the object, which was or is `state`, at the version of `at` (`state`
-    /// itself, or what ended it). Kept with `at` if it is what everybody sees of it.
-    pub fn watch_frame(
-        &self,
-        resource: &Resource,
-        form: Form,
-        event: &str,
-        state: &KeyValue,
-        at: &KeyValue,
-    ) -> Result<Bytes, Status> {
-        let make = || self.make_frame(resource, form, event, state, at.mod_revision);
-        let plain = resource.storage.as_ref().is_some_and(|stored| is_plain(resource, stored));
-        if plain && event == usual_event(at) { self.encodings.other(at, form, make) } else { make() }
-    }
-
-    fn make_frame(
-        &self,
-        resource: &Resource,
-        form: Form,
-        event: &str,
-        state: &KeyValue,
-        revision: i64,
-    ) -> Result<Bytes, Status> {
-        if let Form::Metadata(version) = form {
-            let mut frame = self.frame(resource, state)?;
-            if state.mod_revision != revision {
-                frame = frame.derive(event, Some(revision));
-            }
-            return Ok(encoding::frame(event, |out| metadata_only(&frame, version, out)).into());
-        }
-        let raw = self.message(resource, state)?;
-        let message = Message::new(&raw, revision);
-        let mut object = Vec::new();
-        if let Form::ProtobufMetadata(version) = form {
-            let (length, api_version) = (message.metadata_only_length(), format!("meta.k8s.io/{version}"));
-            let write = |out: &mut Vec<u8>| message.write_metadata_only(out);
-            splice::enveloped(&api_version, METADATA_ONLY, length, write, &mut object);
-        } else {
-            let write = |out: &mut Vec<u8>| message.write(out);
-            splice::enveloped(&resource.api_version(), &resource.kind, message.length(), write, &mut object);
-        }
-        Ok(splice::frame(event, &object).into())
-    }
-
-    /// What a webhook has made of a stored object for the record with this tag, if it is kept.
-    pub fn converted(&self, kv: &KeyValue, tag: u64) -> Option<Arc<KeyValue>> {
-        self.encodings.converted(kv, tag)
-    }
-
-    pub fn keep_converted(&self, kv: &KeyValue, tag: u64, converted: Arc<KeyValue>) {
-        self.encodings.keep_converted(kv, tag, converted);
-    }
-
-    /// The object's row of a table, if it is kept.
-    pub fn row(&self, resource: &Resource, kv: &KeyValue) -> Option<Arc<Row>> {
-        let plain = resource.storage.as_ref().is_some_and(|stored| is_plain(resource, stored));
-        if plain { self.encodings.row(kv) } else { None }
-    }
-
-    /// Keeps the row for the next reader of the resource in this version.
-    pub fn keep_row(&self, resource: &Resource, kv: &KeyValue, row: Arc<Row>) {
-        if resource.storage.as_ref().is_some_and(|stored| is_plain(resource, stored)) {
-            self.encodings.keep_row(kv, row);
-        }
-    }
-
     /// The object's labels match.
     pub fn matches_labels(&self, kv: &KeyValue, selector: &labels::Selector) -> bool {
         selector.is_everything() || selector.matches(|key| scan::label(&kv.value, key))
@@ -378,131 +207,6 @@ impl Storage {
             _ => read(&make()),
         }
     }
-
-    /// Writes if the newest version is still the one of `revision` (0: none). `Ok(Err(newest))` if not.
-    ///
-    /// # Errors
-    /// What the client gets when the store does not take the write.
-    pub async fn put(
-        &self,
-        resource: &Resource,
-        key: Bytes,
-        value: Bytes,
-        revision: i64,
-    ) -> Result<Result<Arc<KeyValue>, Option<Arc<KeyValue>>>, Status> {
-        self.put_with(resource, key, value, revision, Beside::default()).await
-    }
-
-    /// [`Storage::put`] together with what stands beside the object: all of it at one revision, or none. It also
-    /// comes to nothing when something that is to be made beside it is there already.
-    ///
-    /// # Errors
-    /// What the client gets when the store does not take the write.
-    pub async fn put_with(
-        &self,
-        resource: &Resource,
-        key: Bytes,
-        value: Bytes,
-        revision: i64,
-        beside: Beside,
-    ) -> Result<Result<Arc<KeyValue>, Option<Arc<KeyValue>>>, Status> {
-        let lease = if crate::registry::hooks(resource).expires {
-            self.leases.get(&self.store, self.event_ttl).await.map_err(|e| store_error(&e))?
-        } else {
-            0
-        };
-        let put = Put { key, value, lease };
-        let began = tokio::time::Instant::now();
-        let answer = match beside.is_empty() {
-            true => self.store.put_if(put, revision).await.map(|answer| answer.map(|response| response.kv)),
-            false => self.all_or_nothing(put.key.clone(), Op::Put(put), revision, beside).await,
-        };
-        self.times.observe(if revision == 0 { "create" } else { "update" }, began, answer.is_ok());
-        answer.map_err(|e| store_error(&e))
-    }
-
-    async fn all_or_nothing(
-        &self,
-        key: Bytes,
-        op: Op,
-        revision: i64,
-        beside: Beside,
-    ) -> Result<Result<Arc<KeyValue>, Option<Arc<KeyValue>>>, etcd::Error> {
-        let mut compare = vec![Compare::mod_revision(key.clone(), revision)];
-        compare.extend(beside.create.iter().map(|(key, _)| Compare::absent(key.clone())));
-        let mut success = vec![op];
-        success.extend(beside.create.into_iter().map(|(key, value)| Op::put(key, value)));
-        success.extend(beside.delete.into_iter().map(Op::delete));
-        let failure = vec![Op::get(key)];
-        let answer = self.store.txn(Txn { compare, success, failure }).await?;
-        match answer.responses.into_iter().next() {
-            Some(OpResponse::Put(response)) => Ok(Ok(response.kv)),
-            Some(OpResponse::Range(mut response)) => Ok(Err(response.kvs.pop())),
-            other => unreachable!("a put was answered with {other:?}"),
-        }
-    }
-
-    /// Deletes if the newest version is still the one of `revision`. The revision of the deletion, or the
-    /// newest version instead.
-    ///
-    /// # Errors
-    /// What the client gets when the store does not take the write.
-    pub async fn delete(
-        &self,
-        key: Bytes,
-        revision: i64,
-    ) -> Result<Result<i64, Option<Arc<KeyValue>>>, Status> {
-        self.delete_with(key, revision, Vec::new()).await
-    }
-
-    /// [`Storage::delete`] together with other keys: all of them at one revision, or none.
-    ///
-    /// # Errors
-    /// What the client gets when the store does not take the write.
-    pub async fn delete_with(
-        &self,
-        key: Bytes,
-        revision: i64,
-        beside: Vec<Bytes>,
-    ) -> Result<Result<i64, Option<Arc<KeyValue>>>, Status> {
-        let began = tokio::time::Instant::now();
-        let mut success = vec![Op::delete(key.clone())];
-        success.extend(beside.into_iter().map(Op::delete));
-        let compare = vec![Compare::mod_revision(key.clone(), revision)];
-        let answer = self.store.txn(Txn { compare, success, failure: vec![Op::get(key)] }).await;
-        self.times.observe("delete", began, answer.is_ok());
-        let answer = answer.map_err(|e| store_error(&e))?;
-        match answer.responses.into_iter().next() {
-            Some(OpResponse::Range(mut response)) => Ok(Err(response.kvs.pop())),
-            _ => Ok(Ok(answer.revision)),
-        }
-    }
-}
-
-/// What is written together with an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Beside {
-    /// Keys that must not be there yet, and their values.
-    pub create: Vec<(Bytes, Bytes)>,
-    pub delete: Vec<Bytes>,
-}
-
-impl Beside {
-    pub fn is_empty(&self) -> bool {
-        self.create.is_empty() && self.delete.is_empty()
-    }
-}
-
-/// The kind of objects of which only the metadata is told.
-pub const METADATA_ONLY: &str = "PartialObjectMetadata";
-
-/// An object's JSON cut down to its metadata.
-pub fn metadata_only(frame: &Frame, version: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/");
-    out.extend_from_slice(version.as_bytes());
-    out.extend_from_slice(b"\",\"metadata\":");
-    out.extend_from_slice(frame.metadata());
-    out.push(b'}');
 }
 
 /// The type of an object by what it calls itself.
@@ -513,36 +217,8 @@ pub fn type_of(api_version: &str, kind: &str) -> Option<TypeId> {
     api::object_type(group, version, kind)
 }
 
-/// What happened when this version came to be, for who watches everything. A deletion has no version.
-fn usual_event(kv: &KeyValue) -> &'static str {
-    match kv.version {
-        0 => "DELETED",
-        1 => "ADDED",
-        _ => "MODIFIED",
-    }
-}
-
-/// The stored message, if it is the object's in the resource's version as it stands.
-fn stored_message<'a>(resource: &Resource, kv: &'a KeyValue) -> Option<&'a [u8]> {
-    let at = resource.storage.as_ref()?;
-    let [api_version, kind, raw] = scan::open(&kv.value)?;
-    let version = match &*resource.group {
-        "" => api_version,
-        group => api_version.strip_prefix(group.as_bytes())?.strip_prefix(b"/")?,
-    };
-    let same =
-        is_plain(resource, at) && kind == resource.kind.as_bytes() && version == resource.version.as_bytes();
-    same.then_some(raw)
-}
-
 fn at_version(at: &Location) -> String {
     gvk::api_version(&at.group, &at.version)
-}
-
-/// Under what the JSON of a resource's objects is kept; `None`: it is not, since several share the objects.
-fn kept_as(resource: &Resource) -> Option<u64> {
-    let plain = resource.storage.as_ref().is_some_and(|at| is_plain(resource, at));
-    plain.then_some(0).or_else(|| custom::of(resource).map(|custom| custom.tag))
 }
 
 /// The resource is served in the version it is stored in, so the stored bytes are its bytes.
@@ -594,78 +270,6 @@ pub fn encode(resource: &Resource, object: &mut Value) -> Result<Bytes, Status> 
     conversion::convert(&mut converted, &resource.kind, from, (&at.group, &at.version));
     codec::set_type_meta(&mut converted, &stored, &resource.kind);
     codec::encode(at.object, &stored, &resource.kind, &converted).map_err(broken)
-}
-
-/// The key of an object.
-///
-/// # Errors
-/// 400 for names that cannot be part of a path.
-pub fn key(resource: &Resource, namespace: &str, name: &str) -> Result<Bytes, Status> {
-    let mut key = prefix_string(resource, namespace, name.len())?;
-    if resource.namespaced && namespace.is_empty() {
-        return Err(Status::bad_request("Namespace parameter required."));
-    }
-    if name.is_empty() {
-        return Err(Status::bad_request("Name parameter required."));
-    }
-    let faults = names::is_path_segment_name(name);
-    if !faults.is_empty() {
-        return Err(Status::bad_request(format!(
-            "Name parameter invalid: {}: {}",
-            field::quote(name),
-            faults.join(";")
-        )));
-    }
-    key.push_str(name);
-    Ok(key.into())
-}
-
-/// What the keys of a resource's objects begin with, those of one namespace if one is given.
-pub fn prefix(resource: &Resource, namespace: &str) -> Result<Bytes, Status> {
-    Ok(prefix_string(resource, namespace, 0)?.into())
-}
-
-/// The prefix, with room for `more` bytes and no others: keys stay in memory as they are made.
-fn prefix_string(resource: &Resource, namespace: &str, more: usize) -> Result<String, Status> {
-    let at =
-        resource.storage.as_ref().ok_or_else(|| Status::internal("nothing of this resource is stored"))?;
-    let inner = if resource.namespaced && !namespace.is_empty() { namespace.len() + 1 } else { 0 };
-    let mut key = String::with_capacity(ROOT.len() + at.prefix.len() + 2 + inner + more);
-    key.push_str(ROOT);
-    key.push('/');
-    key.push_str(&at.prefix);
-    key.push('/');
-    if resource.namespaced && !namespace.is_empty() {
-        let faults = names::is_path_segment_name(namespace);
-        if !faults.is_empty() {
-            return Err(Status::bad_request(format!(
-                "Namespace parameter invalid: {}: {}",
-                field::quote(namespace),
-                faults.join(";")
-            )));
-        }
-        key.push_str(namespace);
-        key.push('/');
-    }
-    Ok(key)
-}
-
-/// The range of keys of a resource's objects, or exactly one object's.
-pub fn range(resource: &Resource, namespace: &str, name: Option<&str>) -> Result<KeyRange, Status> {
-    match name {
-        Some(name) if !resource.namespaced || !namespace.is_empty() => {
-            Ok(KeyRange::key(key(resource, namespace, name)?))
-        }
-        _ => Ok(KeyRange::prefix(prefix(resource, namespace)?)),
-    }
-}
-
-/// Namespace and name as they stand in a key.
-pub fn name_in<'a>(resource: &Resource, key: &'a [u8]) -> (&'a str, &'a str) {
-    let key = std::str::from_utf8(key).unwrap_or_default();
-    let Some((rest, name)) = key.rsplit_once('/') else { return ("", key) };
-    let namespace = if resource.namespaced { rest.rsplit('/').next().unwrap_or_default() } else { "" };
-    (namespace, name)
 }
 
 fn unreadable(kv: &KeyValue, error: &encoding::Error) -> Status {
