@@ -45,7 +45,8 @@ fn hold(schema: &Value, object: &Value) -> (ErrorList, ErrorList) {
     let schema = compile(schema).expect("a schema").as_root();
     let mut copy = object.clone();
     prune::prune(&mut copy, &schema);
-    defaults::default(&mut copy, &schema);
+    // Too much of them is refused, and no more is kept of it than the limit.
+    let _ = defaults::default(&mut copy, &schema);
     let mut faults = validate::validate(object, &schema, None, &Path::NIL);
     validate::validate(object, &schema, Some(object), &Path::NIL);
     lists::check(object, &schema, &Path::NIL, &mut faults);
@@ -182,4 +183,16 @@ fn references() {
     let told: Vec<String> = check(&schema).iter().map(ToString::to_string).collect();
     assert_eq!(told, ["schema.properties[a].$ref: Forbidden: $ref is not supported"]);
     assert!(structural::compile(&schema).is_err());
+}
+
+/// A few megabytes that would be gigabytes with their defaults.
+#[test]
+fn defaults_that_multiply() {
+    let long = "x".repeat(10_000);
+    let schema = json!({"type": "object", "properties": {"l": {"type": "array", "items": {"type": "object",
+        "properties": {"a": {"type": "string", "default": long}}}}}});
+    let schema = compile(&schema).expect("a schema").as_root();
+    let many = |count: usize| json!({"l": (0..count).map(|_| json!({})).collect::<Vec<_>>()});
+    assert_eq!(defaults::default(&mut many(1_000_000), &schema), Err(defaults::TooLarge));
+    assert_eq!(defaults::default(&mut many(1_000), &schema), Ok(()));
 }

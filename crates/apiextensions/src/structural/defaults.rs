@@ -7,44 +7,91 @@ use serde_json::{Map, Value};
 use super::{Structural, metadata, prune};
 use apimachinery::schema::{Schema, TypeId};
 
+/// What defaults may add to one object, in bytes of memory, roughly.
+const MOST: usize = 64 << 20;
+
+/// Defaults multiply: a short list of small objects may be large with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("with the defaults of its schema the object is too large")]
+pub struct TooLarge;
+
 /// Sets what is absent, or null where null is no value, to the schema's default.
-pub fn default(value: &mut Value, schema: &Structural) {
-    match value {
-        Value::Object(fields) => {
-            for (name, property) in &schema.properties {
-                let Some(default) = &property.default else { continue };
-                if fields.get(&**name).is_none_or(|value| value.is_null() && !property.nullable) {
-                    fields.insert(name.to_string(), default.clone());
+///
+/// # Errors
+/// [`TooLarge`]; the object is incomplete then.
+pub fn default(value: &mut Value, schema: &Structural) -> Result<(), TooLarge> {
+    Filling { room: MOST }.walk(value, schema)
+}
+
+struct Filling {
+    /// Bytes that may still be added.
+    room: usize,
+}
+
+impl Filling {
+    fn walk(&mut self, value: &mut Value, schema: &Structural) -> Result<(), TooLarge> {
+        match value {
+            Value::Object(fields) => {
+                for (name, property) in &schema.properties {
+                    let Some(default) = &property.default else { continue };
+                    if fields.get(&**name).is_none_or(|value| value.is_null() && !property.nullable) {
+                        fields.insert(name.to_string(), self.take(default)?);
+                    }
                 }
-            }
-            for (name, value) in fields.iter_mut() {
-                match schema.properties.get(name) {
-                    Some(property) => default(value, property),
-                    None => {
-                        if let Some(others) = schema.additional.schema() {
-                            fill(value, others);
-                            default(value, others);
+                for (name, value) in fields.iter_mut() {
+                    match schema.properties.get(name) {
+                        Some(property) => self.walk(value, property)?,
+                        None => {
+                            if let Some(others) = schema.additional.schema() {
+                                self.fill(value, others)?;
+                                self.walk(value, others)?;
+                            }
                         }
                     }
                 }
             }
-        }
-        Value::Array(items) => {
-            if let Some(schema) = &schema.items {
-                for item in items {
-                    fill(item, schema);
-                    default(item, schema);
+            Value::Array(items) => {
+                if let Some(schema) = &schema.items {
+                    for item in items {
+                        self.fill(item, schema)?;
+                        self.walk(item, schema)?;
+                    }
                 }
             }
+            _ => {}
         }
-        _ => {}
+        Ok(())
+    }
+
+    fn fill(&mut self, value: &mut Value, schema: &Structural) -> Result<(), TooLarge> {
+        if value.is_null() && !schema.nullable {
+            *value = match &schema.default {
+                Some(default) => self.take(default)?,
+                None => Value::Null,
+            };
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, default: &Value) -> Result<Value, TooLarge> {
+        self.room = self.room.checked_sub(size(default)).ok_or(TooLarge)?;
+        Ok(default.clone())
     }
 }
 
-fn fill(value: &mut Value, schema: &Structural) {
-    if value.is_null() && !schema.nullable {
-        *value = schema.default.clone().unwrap_or_default();
-    }
+/// About how much memory a value takes. A map has room for eleven fields at a time.
+fn size(value: &Value) -> usize {
+    const FIELD: usize = size_of::<String>() + size_of::<Value>();
+    let inside = match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(fields) => {
+            let held: usize = fields.iter().map(|(name, value)| name.len() + size(value)).sum();
+            held + fields.len().next_multiple_of(11) * FIELD
+        }
+        _ => 0,
+    };
+    size_of::<Value>() + inside
 }
 
 /// Removes nulls from fields where null is no value and nothing would take its place. Done before [`default`].

@@ -86,7 +86,7 @@ fn settled(scope: &Scope<'_>, mut object: Value, kind: &GroupVersionKind) -> Res
     };
     if let Some(custom) = own {
         custom.coerce(&mut object).map_err(Status::internal)?;
-        custom.default(&mut object);
+        custom.default(&mut object)?;
         return Ok(object);
     }
     let ty = api::object_type(&kind.group, &kind.version, &kind.kind)

@@ -30,8 +30,11 @@ impl Custom {
     }
 
     /// Fills in what the schema has defaults for.
-    pub fn default(&self, object: &mut Value) {
-        defaults::default(object, &self.compiled().structural);
+    ///
+    /// # Errors
+    /// 413 if that is far too much.
+    pub fn default(&self, object: &mut Value) -> Result<(), Status> {
+        defaults::default(object, &self.compiled().structural).map_err(Status::request_entity_too_large)
     }
 
     /// A stored object in this version, without a resourceVersion.
@@ -55,7 +58,7 @@ impl Custom {
         if object["metadata"]["generation"].as_i64().unwrap_or(0) == 0 {
             object["metadata"]["generation"] = json!(1);
         }
-        self.default(&mut object);
+        self.default(&mut object)?;
         managed_fields::fold(&mut object);
         Ok(object)
     }

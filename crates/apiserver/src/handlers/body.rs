@@ -152,7 +152,7 @@ fn decode_custom(
     decoded.strict.extend(custom.coerce(&mut value).map_err(|why| refuse(&why))?);
     decoded.value = value;
     let mut value = self::strict(decoded, validation, warnings, |why| refuse(&why))?;
-    custom.default(&mut value);
+    custom.default(&mut value)?;
     if resets {
         crate::registry::meta::set(&mut value, "managedFields", Some(Value::Array(Vec::new())));
     }

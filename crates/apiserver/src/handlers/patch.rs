@@ -51,7 +51,7 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
                 )));
             }
             if changed {
-                settle(custom::of(call.resource), expected, &mut object);
+                settle(custom::of(call.resource), expected, &mut object)?;
             }
             fits(call, object)
         };
@@ -73,12 +73,13 @@ pub(super) async fn patch(call: &Call<'_>, body: Body) -> Result<Response<Body>,
 }
 
 /// What follows from the fields of a changed object.
-fn settle(custom: Option<&Custom>, expected: Expected<'_>, object: &mut Value) {
+fn settle(custom: Option<&Custom>, expected: Expected<'_>, object: &mut Value) -> Result<(), Status> {
     match custom {
         Some(custom) => custom.default(object),
         None => {
             conversion::agree(expected.group, expected.kind, object);
             kinds::defaults::apply(expected.object, object);
+            Ok(())
         }
     }
 }
@@ -276,7 +277,7 @@ pub(super) fn apply(
             false => format!("{given}, Kind={kind} is not {api_version}, Kind={}", expected.kind),
         }));
     }
-    settle(custom, expected, &mut value);
+    settle(custom, expected, &mut value)?;
     if resets {
         meta::set(&mut value, "managedFields", Some(json!([])));
     }

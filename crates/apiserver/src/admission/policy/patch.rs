@@ -112,7 +112,7 @@ pub(super) fn settle(
     let refuse = |why: String| Failure::Request(Box::new(Status::internal(why)));
     if let Some(custom) = target.custom() {
         custom.coerce(&mut value).map_err(refuse)?;
-        custom.default(&mut value);
+        custom.default(&mut value).map_err(|why| Failure::Request(Box::new(why)))?;
         return Ok(value);
     }
     let decoded = normal::conform(schema, ty, value).map_err(|why| refuse(why.to_string()))?;
