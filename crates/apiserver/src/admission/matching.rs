@@ -28,9 +28,15 @@ const EXEMPT: [&str; 6] = [
     "ValidatingWebhookConfiguration",
 ];
 
-/// Whether webhooks and policies are not asked about objects of this kind.
+/// Whether webhooks are not asked about objects of this kind.
 pub fn is_exempt(group: &str, kind: &str) -> bool {
     group == GROUP && EXEMPT.contains(&kind)
+}
+
+/// Whether policies are not asked about objects of this kind: policies and bindings. They may guard the
+/// configurations of webhooks, which webhooks may not.
+pub fn is_exempt_from_policies(group: &str, kind: &str) -> bool {
+    is_exempt(group, kind) && !kind.ends_with("WebhookConfiguration")
 }
 
 /// A request as rules see it.
@@ -518,6 +524,8 @@ mod tests {
         assert!(
             is_exempt(GROUP, "ValidatingWebhookConfiguration")
                 && !is_exempt("", "ValidatingWebhookConfiguration")
+                && !is_exempt_from_policies(GROUP, "ValidatingWebhookConfiguration")
+                && is_exempt_from_policies(GROUP, "ValidatingAdmissionPolicyBinding")
         );
     }
 }

@@ -300,7 +300,8 @@ impl<'a> Request<'a> {
     fn new(view: &'a View<'a>, a: &'a AdmissionAttributes<'a>) -> Option<Self> {
         let around = view.policies;
         let resource = around.resource?;
-        if matching::is_exempt(a.group, &resource.kind) || EXCLUDED.contains(&(a.group, a.resource)) {
+        let exempt = matching::is_exempt_from_policies(a.group, &resource.kind);
+        if exempt || EXCLUDED.contains(&(a.group, a.resource)) {
             return None;
         }
         let kind = matching::kind_of(resource, a.subresource).unwrap_or_else(|| resource.gvk());
