@@ -294,3 +294,18 @@ async fn described_in_openapi() {
     let now = world.get("/openapi/v3").await.json();
     assert_ne!(now["paths"]["apis/example.com/v1"]["serverRelativeURL"].as_str().unwrap(), url);
 }
+
+#[tokio::test]
+async fn watches_end_with_what_the_definition_says() {
+    let world = world().await;
+    let definition = format!("{DEFINITIONS}/widgets.example.com");
+    let mut events = world.watch("/apis/example.com/v1/widgets?watch=true").await;
+    // A label is nothing to the objects.
+    world.patch("merge", &definition, json!({"metadata": {"labels": {"a": "b"}}})).await.ok();
+    world.post(WIDGETS, widget("a", json!({"size": 1}))).await.ok();
+    assert_eq!(events.next().await.unwrap()["type"], "ADDED");
+    let names = json!({"spec": {"names": {"shortNames": ["w", "wi"]}}});
+    world.patch("merge", &definition, names).await.ok();
+    until(&world, "/apis/example.com/v1/widgets", |code| code == 200).await;
+    assert_eq!(events.next().await, None);
+}

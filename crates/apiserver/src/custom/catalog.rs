@@ -16,6 +16,8 @@ use apimachinery::{
 use etcd::{EventKind, KeyRange, KeyValue, Range, Store, Watch, WatchStream};
 use futures::FutureExt as _;
 
+use tokio_util::sync::CancellationToken;
+
 use super::Definition;
 use crate::storage;
 
@@ -29,6 +31,8 @@ type Key = (Box<str>, Box<str>);
 pub struct Catalog {
     store: Store,
     crds: Option<&'static Resource>,
+    /// Ends with the server.
+    shutdown: CancellationToken,
     /// Everything through this revision has been taken in.
     seen: AtomicI64,
     /// Counts changes: whoever keeps something made of all definitions makes it anew.
@@ -39,8 +43,9 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    pub fn new(store: &Store) -> Self {
+    pub fn new(store: &Store, shutdown: CancellationToken) -> Self {
         Self {
+            shutdown,
             store: store.clone(),
             crds: api::resource("apiextensions.k8s.io", "v1", "customresourcedefinitions"),
             seen: AtomicI64::new(0),
@@ -131,7 +136,11 @@ impl Catalog {
     fn load(&self) -> Option<WatchStream> {
         let prefix = storage::prefix(self.crds?, "").ok()?;
         let found = self.store.range(&Range::prefix(prefix.clone())).ok()?;
-        self.known.write().unwrap_or_else(PoisonError::into_inner).clear();
+        let gone: Vec<Entry> = {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *known).into_values().collect()
+        };
+        gone.iter().for_each(|(definition, _)| definition.current.cancel());
         for kv in &found.kvs {
             self.observe(&kv.key, Some(kv));
         }
@@ -144,7 +153,15 @@ impl Catalog {
         let name = key.rsplit('/').next().unwrap_or_default();
         let Some((plural, group)) = name.split_once('.') else { return };
         let at = (Box::from(group), Box::from(plural));
-        let entry = kv.and_then(|kv| Definition::read(self.crds?, kv));
+        let before = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&at).cloned();
+        let before = before.map(|(definition, _)| definition);
+        let entry = kv.and_then(|kv| Definition::read(self.crds?, kv, before.as_deref(), &self.shutdown));
+        // Whoever watches objects by what no longer holds begins anew.
+        if let Some(before) = before
+            && entry.as_ref().is_none_or(|(now, _)| !now.is_as(&before))
+        {
+            before.current.cancel();
+        }
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         match entry {
             Some(entry) => drop(known.insert(at, entry)),

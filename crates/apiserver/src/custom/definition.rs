@@ -18,6 +18,7 @@ use base64::Engine as _;
 use etcd::KeyValue;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::{Compiled, Custom, types::Types};
 use crate::storage;
@@ -46,10 +47,22 @@ pub struct Definition {
     pub versions: Vec<Version>,
     /// Which of them is stored.
     pub storage: usize,
+    /// Ends when what the definition says of its objects is no longer so. Its status may change meanwhile.
+    pub current: CancellationToken,
+    said: Arc<Said>,
+    kv: Arc<KeyValue>,
+}
+
+/// What stays as long as only the status of a definition changes.
+#[derive(Default)]
+struct Said {
+    /// Of the spec and the names.
+    sum: Vec<u8>,
+    /// For each version, what its records are told apart by.
+    tags: Vec<u64>,
     /// One for each version, made together, since most of their schemas is alike and shared.
     compiled: OnceLock<Vec<Compiled>>,
     types: OnceLock<Types>,
-    kv: Arc<KeyValue>,
 }
 
 /// `spec.conversion`
@@ -93,8 +106,14 @@ fn names(value: &Value) -> Vec<Name> {
 
 impl Definition {
     /// Reads a stored definition and makes the records of its served versions, in the order in which clients prefer
-    /// them. `None` for one that says nothing useful, or whose names are not accepted yet.
-    pub fn read(crds: &Resource, kv: &Arc<KeyValue>) -> Option<(Arc<Definition>, Vec<Arc<Resource>>)> {
+    /// them. `None` for one that says nothing useful, or whose names are not accepted yet. `before`: what it was;
+    /// `shutdown`: what ends everything.
+    pub fn read(
+        crds: &Resource,
+        kv: &Arc<KeyValue>,
+        before: Option<&Definition>,
+        shutdown: &CancellationToken,
+    ) -> Option<(Arc<Definition>, Vec<Arc<Resource>>)> {
         let object = storage::decode(crds, &kv.value).ok()?;
         let (spec, status) = (&object["spec"], &object["status"]);
         let established = is_true(status, "Established");
@@ -107,6 +126,15 @@ impl Definition {
         let kind = text(accepted, "kind");
         let versions: Vec<Version> =
             all.iter().map(|version| Version::read(version, all, &group, &kind)).collect();
+        let sum = Sha256::digest(format!("{spec}{accepted}")).to_vec();
+        let (said, current) =
+            match before.filter(|before| before.said.sum == sum && !before.current.is_cancelled()) {
+                Some(before) => (before.said.clone(), before.current.clone()),
+                None => {
+                    let tags = all.iter().map(|_| TAGS.fetch_add(1, Ordering::Relaxed)).collect();
+                    (Arc::new(Said { sum, tags, ..Said::default() }), shutdown.child_token())
+                }
+            };
         let definition = Arc::new(Definition {
             name: text(&object["metadata"], "name"),
             list_kind: text(accepted, "listKind"),
@@ -122,8 +150,8 @@ impl Definition {
                 _ => Conversion::None,
             },
             storage: all.iter().position(|version| version["storage"] == true)?,
-            compiled: OnceLock::new(),
-            types: OnceLock::new(),
+            said,
+            current,
             kv: kv.clone(),
             versions,
             group,
@@ -142,6 +170,11 @@ impl Definition {
         gvk::api_version(&self.group, &self.versions[version].name)
     }
 
+    /// Says the same of its objects.
+    pub fn is_as(&self, other: &Definition) -> bool {
+        Arc::ptr_eq(&self.said, &other.said)
+    }
+
     /// The revision at which it is stored as this.
     pub fn revision(&self) -> i64 {
         self.kv.mod_revision
@@ -153,7 +186,7 @@ impl Definition {
     }
 
     pub fn compiled(&self, version: usize) -> &Compiled {
-        let all = self.compiled.get_or_init(|| {
+        let all = self.said.compiled.get_or_init(|| {
             let said = self.read_again();
             let mut compiler = Compiler::default();
             let versions = said["spec"]["versions"].as_array().into_iter().flatten();
@@ -164,7 +197,7 @@ impl Definition {
 
     /// The types of all versions, for managed fields.
     pub fn types(&self) -> &Types {
-        self.types.get_or_init(|| Types::new(self))
+        self.said.types.get_or_init(|| Types::new(self))
     }
 
     /// What the definition says of a version, read anew.
@@ -239,8 +272,7 @@ fn record(definition: &Arc<Definition>, version: usize, accepted: &Value) -> Res
     }
     let prefix = format!("{}/{}", definition.group, definition.plural);
     let hashed = Sha256::digest(format!("{}/{}/{}", kind.group, kind.version, kind.kind));
-    let custom =
-        Custom { definition: definition.clone(), version, tag: TAGS.fetch_add(1, Ordering::Relaxed) };
+    let custom = Custom { definition: definition.clone(), version, tag: definition.said.tags[version] };
     Resource {
         plural: owned(&definition.plural),
         singular: owned(accepted["singular"].as_str().unwrap_or_default()),

@@ -26,6 +26,7 @@ use super::{
     source::{Fault, Source},
 };
 use crate::{
+    custom,
     negotiation::{self, Format},
     registry::strategy,
     response,
@@ -91,7 +92,7 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
         }),
         start,
         sent: start,
-        idle: Idle::new(lifetime, options.allow_bookmarks, call.server.shutdown.clone()),
+        idle: Idle::new(lifetime, options.allow_bookmarks, end_of(call)),
         unbroken: 0,
         events: call.server.metrics.watch_events(call.resource),
     };
@@ -102,6 +103,12 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let mut response = response::bytes(200, media_type, Bytes::new());
     *response.body_mut() = body.boxed_unsync();
     Ok(response)
+}
+
+/// What ends a watch besides its own time: the server's end, and that of a custom resource's definition as it is.
+fn end_of(call: &Call<'_>) -> CancellationToken {
+    let custom = custom::of(call.resource);
+    custom.map_or_else(|| call.server.shutdown.clone(), |custom| custom.definition.current.clone())
 }
 
 /// Between once and twice the configured time, so that watchers do not come back all at once.

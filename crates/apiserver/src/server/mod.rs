@@ -231,9 +231,10 @@ impl ApiServer {
         let metrics = crate::metrics::Metrics::default();
         let mut storage = Storage::new(store, config.encoding_bytes, config.event_ttl);
         storage.times = metrics.store_times();
+        let shutdown = CancellationToken::new();
         let server = Arc::new(Self {
             webhooks: crate::webhook::Client::new(storage.clone(), entropy.clone()),
-            catalog: crate::custom::Catalog::new(storage.store()),
+            catalog: crate::custom::Catalog::new(storage.store(), shutdown.clone()),
             storage,
             clock,
             audit_ids: audit::AuditIds::new(&*entropy),
@@ -244,7 +245,7 @@ impl ApiServer {
             issuer: config.issuer,
             allocators,
             kubelets: config.kubelet_tls.map(Backend::new),
-            shutdown: CancellationToken::new(),
+            shutdown,
             ready: AtomicBool::new(false),
             terminating: AtomicBool::new(false),
             hooks: Mutex::default(),

@@ -24,6 +24,7 @@ const KINDS: &[(&str, &str, &str, &str, bool)] = &[
     ("", "v1", "resourcequotas", "ResourceQuota", true),
     ("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", true),
     ("", "v1", "secrets", "Secret", true),
+    ("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", false),
     ("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", false),
     ("networking.k8s.io", "v1", "ipaddresses", "IPAddress", false),
     ("apps", "v1", "deployments", "Deployment", true),
