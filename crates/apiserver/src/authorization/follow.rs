@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 
 use apimachinery::schema::Resource;
 use etcd::{EventKind, KeyRange, Range, Store, Watch, WatchStream};
-use futures::FutureExt as _;
 use serde_json::Value;
 
 use super::{Authorizer, Mode};
@@ -112,8 +111,8 @@ fn drain(
     stream: &mut WatchStream,
     observe: &impl Fn(&Resource, &str, &str, Option<&Value>),
 ) -> bool {
-    while let Some(next) = stream.next().now_or_never() {
-        let Some(Ok(batch)) = next else { return false };
+    while let Some(next) = stream.next_published() {
+        let Ok(batch) = next else { return false };
         for event in &batch.events {
             let value = (event.kind == EventKind::Put).then_some(event.kv.value.as_ref());
             tell(resource, &event.kv.key, value, observe);

@@ -14,7 +14,6 @@ use apimachinery::{
     schema::{Resource, ResourceRef},
 };
 use etcd::{EventKind, KeyRange, KeyValue, Range, Store, Watch, WatchStream};
-use futures::FutureExt as _;
 
 use tokio_util::sync::CancellationToken;
 
@@ -123,8 +122,8 @@ impl Catalog {
 
     /// Takes in what has come; false when the stream has broken.
     fn drain(&self, stream: &mut WatchStream) -> bool {
-        while let Some(next) = stream.next().now_or_never() {
-            let Some(Ok(batch)) = next else { return false };
+        while let Some(next) = stream.next_published() {
+            let Ok(batch) = next else { return false };
             for event in &batch.events {
                 let now = (event.kind == EventKind::Put).then_some(&event.kv);
                 self.observe(&event.kv.key, now);

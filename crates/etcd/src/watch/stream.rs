@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures::Stream;
+use futures::{FutureExt as _, Stream};
 
 use super::group::{Group, Ready};
 use super::{Batch, Watch};
@@ -68,6 +68,20 @@ impl WatchStream {
             self.next = self.next.max(published + 1);
         }
         (self.next - 1).min(published)
+    }
+
+    /// The next batch of what has been published by now; `None` when all of that has been yielded. For those who come
+    /// by now and then instead of waiting.
+    pub fn next_published(&mut self) -> Option<Result<Arc<Batch>, Error>> {
+        let published = self.shared.hub.revision();
+        loop {
+            match self.next().now_or_never() {
+                Some(next) => return Some(next.unwrap_or(Err(Error::Stopped))),
+                // A stretch of the log without events of ours takes more than one look.
+                None if self.progress() < published => {}
+                None => return None,
+            }
+        }
     }
 
     /// Fills `ready`; true when that was possible at once, false when the waker has been kept.
